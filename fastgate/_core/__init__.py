@@ -1,0 +1,1 @@
+"""The compiled core: sans-IO, no clock, no randomness; imports nothing else of fastgate."""

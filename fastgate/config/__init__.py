@@ -1,0 +1,1 @@
+"""Configuration: the frozen tree, its loader, and the Snapshot compiled from it."""

@@ -1,0 +1,1 @@
+"""The control process: health, metrics, configuration reload."""

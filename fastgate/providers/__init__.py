@@ -1,0 +1,1 @@
+"""Providers as data, and one adapter per wire format."""

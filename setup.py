@@ -1,0 +1,83 @@
+"""Build the compiled core.
+
+FASTGATE_BUILD = release (default) | debug | asan    how to compile
+FASTGATE_ONLY  = fastgate._core.http1,...            build these modules alone
+FASTGATE_JOBS  = N                                   compilers at once (default: cores)
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# Stage files of the data plane that are compiled as they stand (pure-Python mode, a .pxd beside each).
+COMPILED = ("fastgate/gateway", "fastgate/upstream")
+
+BUILD = os.environ.get("FASTGATE_BUILD", "release")
+ONLY = {name for name in os.environ.get("FASTGATE_ONLY", "").split(",") if name}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "embedsignature": True,
+    "auto_pickle": False,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+}
+CFLAGS = ["-O2", "-Wall", "-Wsign-compare", "-fno-plt"]
+LDFLAGS: list[str] = []
+if BUILD == "debug":
+    DIRECTIVES |= {
+        "boundscheck": True,
+        "initializedcheck": True,
+        "nonecheck": True,
+        "overflowcheck": True,
+        "cdivision": False,
+        "linetrace": True,
+    }
+    CFLAGS = ["-O1", "-g", "-Wall", "-DCYTHON_TRACE_NOGIL=1"]
+elif BUILD == "asan":
+    CFLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+    LDFLAGS = ["-fsanitize=address,undefined"]
+elif BUILD != "release":
+    raise SystemExit(f"FASTGATE_BUILD: expected release, debug or asan, got {BUILD!r}")
+
+
+class BuildExt(build_ext):
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = int(os.environ.get("FASTGATE_JOBS", os.cpu_count() or 1))
+
+
+def sources() -> list[Path]:
+    found = sorted(Path("fastgate/_core").glob("*.pyx"))
+    for folder in COMPILED:
+        found += sorted(p for p in Path(folder).glob("*.py") if p.with_suffix(".pxd").exists())
+    return found
+
+
+def extensions() -> list[Extension]:
+    modules = []
+    for source in sources():
+        name = ".".join(source.with_suffix("").parts)
+        if not ONLY or name in ONLY:
+            modules.append(
+                Extension(name, [str(source)], extra_compile_args=CFLAGS, extra_link_args=LDFLAGS)
+            )
+    return modules
+
+
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        build_dir=f"build/cython-{BUILD}",
+        compiler_directives=DIRECTIVES,
+        nthreads=0,
+        quiet=True,
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
