@@ -23,6 +23,11 @@ DIRECTIVES = {
     "binding": True,
     "embedsignature": True,
     "auto_pickle": False,
+    # Types come from the .pxd beside a stage file; annotations are for people and mypy.
+    "annotation_typing": False,
+}
+# The core works on pointers and checks its own bounds; stage files keep Python's meaning of an index.
+CORE_DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
     "initializedcheck": False,
@@ -31,14 +36,8 @@ DIRECTIVES = {
 CFLAGS = ["-O2", "-Wall", "-Wsign-compare", "-fno-plt"]
 LDFLAGS: list[str] = []
 if BUILD == "debug":
-    DIRECTIVES |= {
-        "boundscheck": True,
-        "initializedcheck": True,
-        "nonecheck": True,
-        "overflowcheck": True,
-        "cdivision": False,
-        "linetrace": True,
-    }
+    DIRECTIVES |= {"nonecheck": True, "overflowcheck": True, "linetrace": True}
+    CORE_DIRECTIVES = {"boundscheck": True, "initializedcheck": True, "cdivision": False}
     CFLAGS = ["-O1", "-g", "-Wall", "-DCYTHON_TRACE_NOGIL=1"]
 elif BUILD == "asan":
     CFLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
@@ -65,9 +64,11 @@ def extensions() -> list[Extension]:
     for source in sources():
         name = ".".join(source.with_suffix("").parts)
         if not ONLY or name in ONLY:
-            modules.append(
-                Extension(name, [str(source)], extra_compile_args=CFLAGS, extra_link_args=LDFLAGS)
+            module = Extension(
+                name, [str(source)], extra_compile_args=CFLAGS, extra_link_args=LDFLAGS
             )
+            module.cython_directives = CORE_DIRECTIVES if source.suffix == ".pyx" else {}
+            modules.append(module)
     return modules
 
 

@@ -2,15 +2,29 @@
 
 `retry` is what forwarding decides on: `never`, `if_reused` (the peer closed a kept-alive connection before
 any response byte: once more on a fresh one) or `next_deployment`. `public` is what a client may read; `detail`
-goes to the log only and never holds keys, prompts or bodies. `code`, `type` and `param` are those of LiteLLM's
-error object: `{"error": {"message", "type", "param", "code"}}`, where `code` is the HTTP status as a string.
+goes to the log only and never holds keys, prompts or bodies. The error object is LiteLLM's (its 1.83 texts):
+`{"error": {"message", "type", "param", "code"}}`, where `code` is the HTTP status as a string.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-__all__ = ["ConfigError", "Fault", "GatewayError"]
+__all__ = [
+    "AuthenticationError",
+    "BadRequest",
+    "ClientGone",
+    "ConfigError",
+    "Fault",
+    "GatewayError",
+    "Internal",
+    "LimitExceeded",
+    "ModelDenied",
+    "NotFound",
+    "RequestTimeout",
+    "TooLarge",
+    "Unavailable",
+    "UpstreamBroken",
+    "UpstreamTimeout",
+]
 
 
 class Fault:
@@ -37,13 +51,87 @@ class ConfigError(Exception):
 class GatewayError(Exception):
     """A request can't be served. Subclasses give the kind; instances the words."""
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "internal_server_error"
-    source: ClassVar[str] = "internal"
-    retry: ClassVar[str] = "never"
+    status = 500
+    type = "internal_server_error"
+    kind = "internal"
+    """For metrics and the log."""
+    source = "internal"
+    """downstream | upstream | internal"""
+    retry = "never"
 
-    def __init__(self, public: str, *, param: str | None = None, detail: str = "") -> None:
+    def __init__(
+        self,
+        public: str,
+        *,
+        status: int = 0,
+        type: str = "",
+        param: str | None = "None",
+        detail: str = "",
+        fields: bytes = b"",
+    ) -> None:
         super().__init__(public)
         self.public = public
+        if status:
+            self.status = status
+        if type:
+            self.type = type
         self.param = param
         self.detail = detail
+        self.fields = fields
+        """Header lines to send along, each ending in CRLF."""
+
+
+class BadRequest(GatewayError):
+    status, type, kind, source = 400, "invalid_request_error", "bad_request", "downstream"
+
+
+class TooLarge(GatewayError):
+    status, type, kind, source = 413, "invalid_request_error", "too_large", "downstream"
+
+
+class RequestTimeout(GatewayError):
+    status, type, kind, source = 408, "invalid_request_error", "request_timeout", "downstream"
+
+
+class NotFound(GatewayError):
+    status, type, kind, source = 404, "not_found_error", "not_found", "downstream"
+
+
+class ClientGone(GatewayError):
+    # 499 is nginx's; it is never sent, only logged and counted.
+    status, type, kind, source = 499, "client_closed_request", "client_gone", "downstream"
+
+
+class AuthenticationError(GatewayError):
+    status, type, kind, source = 401, "auth_error", "auth", "downstream"
+
+
+class ModelDenied(GatewayError):
+    status, type, kind, source = 401, "key_model_access_denied", "model_denied", "downstream"
+
+
+class LimitExceeded(GatewayError):
+    status, type, kind, source = 429, "throttling_error", "limited", "downstream"
+
+
+class Unavailable(GatewayError):
+    """No deployment can take the request now."""
+
+    status, type, kind, source = 503, "service_unavailable_error", "unavailable", "upstream"
+    retry = "next_deployment"
+
+
+class UpstreamBroken(GatewayError):
+    """What came from upstream is no answer, or only a part of one."""
+
+    status, type, kind, source = 502, "api_connection_error", "upstream_broken", "upstream"
+    retry = "next_deployment"
+
+
+class UpstreamTimeout(GatewayError):
+    status, type, kind, source = 504, "timeout_error", "upstream_timeout", "upstream"
+    retry = "next_deployment"
+
+
+class Internal(GatewayError):
+    """Our own fault."""

@@ -1,15 +1,25 @@
-# Limits that all workers share, in one shared memory region; time is an argument (CLOCK_MONOTONIC, ns).
+# Limits that all workers share, in one shared memory region; time is an argument (CLOCK_MONOTONIC,
+# ns).
 #
-# A LimitTable is a hash table of fixed entries, found by a 64-bit key, claimed on first use, reclaimed when
-# idle. An entry holds a ring of 60 one-second slots for requests and one for tokens (a minute limit N admits
-# at most N in any 60 s and lets all of it be used at once), and a count of requests in flight for each worker
-# (so that a killed worker's share can be taken back). A short lock word per entry names its holder, so that
-# release_worker() can break what a dead worker left.
+# Entries are found by key and claimed on first use (table.pxd). An index out of range (the -1 of a
+# full table) is refused by reserve() and take() with IndexError, ignored by what else writes, and
+# reads as 0.
 #
-# A TokenBucket (capacity, refill_per_s) is an entry of a BucketTable. A DeploymentTable holds what workers
-# share about one deployment: in flight per worker, successes and failures by second, cooldown.
+# An entry of a LimitTable holds a ring of one-second slots for requests and one for tokens (a
+# minute limit N admits at most N in any 60 s and lets all of it be used at once), and a count of
+# requests in flight for each worker (so that a killed one's share can be taken back).
+#
+# A token bucket (capacity, refill_per_s) is an entry of a BucketTable. A DeploymentTable holds what
+# workers share about one deployment: in flight per worker, successes and failures by second,
+# cooldown.
 
+cimport cython
 from libc.stdint cimport int64_t, uint64_t
+
+from fastgate._core.table cimport Table
+
+cdef enum:
+    WINDOW_SLOTS = 61       # one-second slots of a minute; why not 60: see bucket.pyx
 
 cdef enum Refusal:
     ADMITTED = 0
@@ -17,53 +27,38 @@ cdef enum Refusal:
     TOKENS = 2              # tokens a minute
     PARALLEL = 3            # requests in flight
 
-cdef class Region:
-    # A writable buffer (mmap) held for as long as tables point into it.
-    cdef object _buffer
-    cdef unsigned char* base
-    cdef Py_ssize_t size
+cdef struct Window:
+    int64_t second                  # the newest that the ring holds
+    int64_t sum
+    int64_t slots[WINDOW_SLOTS]     # the count of second s is slots[s % WINDOW_SLOTS]
 
-cdef class LimitTable:
-    cdef Region _region
-    cdef unsigned char* _base
-    cdef readonly Py_ssize_t capacity
-    cdef readonly int worker
-    cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns)      # found or claimed; -1: table full
+@cython.final
+cdef class LimitTable(Table):
     # Reserve one request, `tokens` tokens and one place in flight, or nothing. A limit of -1: none.
-    cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min, int64_t tokens_per_min, int64_t parallel, int64_t tokens)
-    # Give back the place in flight and true the tokens up by `token_delta` (may be negative), charged to the
-    # second of `reserved_ns` when it is still in the window, else to now.
-    cpdef void settle(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t token_delta)
+    cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min, int64_t tokens_per_min, int64_t parallel, int64_t tokens) except -1
+    # Give back the place in flight and true the tokens up by `token_delta` (may be negative),
+    # charged to the second of `reserved_ns` when it is still in the window, else to now (or, when
+    # negative, dropped).
+    cpdef void settle(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t token_delta) noexcept
     # Take a reservation back wholly: the request never went out.
-    cpdef void cancel(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t tokens)
-    cpdef int64_t requests_used(self, Py_ssize_t entry, int64_t now_ns)
-    cpdef int64_t tokens_used(self, Py_ssize_t entry, int64_t now_ns)
-    cpdef int64_t in_flight(self, Py_ssize_t entry)                 # over all workers
-    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, int refusal, int64_t limit, int64_t amount)
-    cpdef void release_worker(self, int worker)                     # that worker is dead
+    cpdef void cancel(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t tokens) noexcept
+    cpdef int64_t requests_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
+    cpdef int64_t tokens_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
+    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept               # over all workers
+    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, int refusal, int64_t limit, int64_t amount) noexcept   # -1: never
 
-cdef class BucketTable:
-    cdef Region _region
-    cdef unsigned char* _base
-    cdef readonly Py_ssize_t capacity
-    cdef readonly int worker
-    cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns)
-    cpdef bint take(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount)
-    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount)
-    cpdef void release_worker(self, int worker)
+@cython.final
+cdef class BucketTable(Table):
+    cpdef int take(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount) except -1
+    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount) noexcept   # -1: never
 
-cdef class DeploymentTable:
-    cdef Region _region
-    cdef unsigned char* _base
-    cdef readonly Py_ssize_t capacity
-    cdef readonly int worker
-    cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns)
-    cpdef void begin(self, Py_ssize_t entry)                        # one more attempt in flight
-    cpdef void end(self, Py_ssize_t entry)
-    cpdef int64_t in_flight(self, Py_ssize_t entry)                 # over all workers
-    cpdef void count(self, Py_ssize_t entry, int64_t now_ns, bint failed)
-    cpdef int64_t successes(self, Py_ssize_t entry, int64_t now_ns)     # of the last 60 s
-    cpdef int64_t failures(self, Py_ssize_t entry, int64_t now_ns)      # of the last 60 s
-    cpdef void cool_down(self, Py_ssize_t entry, int64_t until_ns)
-    cpdef int64_t cooling_until_ns(self, Py_ssize_t entry)          # 0: not cooling
-    cpdef void release_worker(self, int worker)
+@cython.final
+cdef class DeploymentTable(Table):
+    cpdef void begin(self, Py_ssize_t entry) noexcept                      # one more attempt in flight
+    cpdef void end(self, Py_ssize_t entry) noexcept
+    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept               # over all workers
+    cpdef void count(self, Py_ssize_t entry, int64_t now_ns, bint failed) noexcept
+    cpdef int64_t successes(self, Py_ssize_t entry, int64_t now_ns) noexcept   # of the last 60 s
+    cpdef int64_t failures(self, Py_ssize_t entry, int64_t now_ns) noexcept    # of the last 60 s
+    cpdef void cool_down(self, Py_ssize_t entry, int64_t until_ns) noexcept
+    cpdef int64_t cooling_until_ns(self, Py_ssize_t entry) noexcept        # 0: not cooling

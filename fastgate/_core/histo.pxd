@@ -1,6 +1,8 @@
-# Counters, gauges and log-linear histograms over shared memory. Each cell has one writer (a worker); readers
-# in other processes add the workers' cells up. 8 sub-buckets an octave: a bucket's bounds lie within 12.5 %.
+# Counters, gauges and log-linear histograms over shared memory. Each cell has one writer (a
+# worker); readers in other processes add the workers' cells up. 8 sub-buckets an octave: a bucket's
+# bounds lie within 12.5 %.
 
+cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
@@ -8,6 +10,7 @@ cdef enum:
     BUCKETS = 320           # 8 + 39 octaves of 8: values up to 2^42 - 1 (73 min in ns), more goes to the last
     HISTOGRAM_CELLS = 322   # count, sum, buckets
 
+@cython.final
 cdef class Counter:         # 8 bytes
     cdef object _owner
     cdef int64_t* _cell
@@ -15,6 +18,7 @@ cdef class Counter:         # 8 bytes
     cpdef void set(self, int64_t value) noexcept
     cpdef int64_t value(self) noexcept
 
+@cython.final
 cdef class Histogram:       # HISTOGRAM_CELLS * 8 bytes
     cdef object _owner
     cdef uint64_t* _cells

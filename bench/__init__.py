@@ -1,0 +1,1 @@
+"""Measurement: a simulated engine, a load client, and comparisons with other proxies."""

@@ -1,0 +1,37 @@
+def request_id(unix_ms: int, epoch: int, sequence: int) -> bytes:
+    """Return 32 hex digits that sort by time: 48 bits of Unix milliseconds, 40 of `epoch`, 40 of `sequence`."""
+
+def answer_fields(
+    request_id: bytes,
+    client_request_id: bytes | None,
+    target_fields: bytes,
+    attempts: int,
+    authenticate_ns: int,
+    route_ns: int,
+    connect_ns: int,
+    upstream_ns: int,
+    gateway_ns: int,
+) -> bytes:
+    """Return our response header lines, `target_fields` among them, each ending in CRLF."""
+
+def limit_fields(
+    requests_limit: int, requests_left: int, tokens_limit: int, tokens_left: int
+) -> bytes:
+    """Return x-ratelimit-* header lines for the limits that are set (not below 0)."""
+
+def access_line(
+    prefix: bytes,
+    request_id: bytes,
+    strings: bytes,
+    status: int,
+    attempts: int,
+    bytes_in: int,
+    bytes_out: int,
+    input_tokens: int,
+    output_tokens: int,
+    total_ns: int,
+    ttft_ns: int,
+    upstream_ns: int,
+    gateway_ns: int,
+) -> bytes:
+    """Return one line of JSON. `prefix` opens the object; `strings` are encoded members, each with a comma behind."""

@@ -1,0 +1,3 @@
+from fastgate.gateway.context cimport Context
+
+cpdef authenticate(Context context, object downstream)

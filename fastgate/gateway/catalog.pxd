@@ -1,0 +1,33 @@
+cdef class Target:
+    cdef public object deployment
+    cdef public str id
+    cdef public bytes fields
+    cdef public object pool
+    cdef public Py_ssize_t entry
+    cdef public bint limited
+    cdef public Py_ssize_t limit_entry
+    cdef public unsigned long long limit_key
+    cdef public double weight
+    cdef public long long timeout_ns
+    cdef public long long stream_timeout_ns
+    cdef public long long cooldown_ns
+    cdef public int retries
+    cdef public dict prefixes
+    cdef public dict counters
+    cdef public object ttft
+    cdef public object upstream_time
+
+cdef class Choice:
+    cdef public Target target
+    cdef public str model
+
+cdef class Plan:
+    cdef public str model
+    cdef public str group
+    cdef public str label
+    cdef public list choices
+    cdef public list fallbacks
+    cdef public bint uniform
+    cdef public object input_tokens
+    cdef public object output_tokens
+    cdef public dict durations

@@ -1,0 +1,191 @@
+"""What a worker makes of a Snapshot: for each deployment its pool, ready-made bytes and counters.
+
+A `Catalog` belongs to one Snapshot and is dropped with it; pools, shared-memory entries and counters are found again
+by origin, id and labels, so that a reload closes no connection and forgets no cooldown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from fastgate.upstream.origin import Origin
+
+if TYPE_CHECKING:
+    from fastgate.config.schema import Deployment
+    from fastgate.config.snapshot import Snapshot
+
+__all__ = ["Catalog", "Choice", "Plan", "Target"]
+
+# Plans are made when a model is first asked for. Wildcards make their number unbounded, hence a cap; past it
+# they are made anew each time.
+_MAX_PLANS = 4096
+
+
+class Target:
+    """One deployment, ready to be called."""
+
+    def __init__(self, deployment: Deployment, pool: Any) -> None:
+        self.deployment = deployment
+        self.id = deployment.id
+        self.pool = pool
+        self.fields = (
+            f"x-fastgate-deployment: {deployment.id}\r\n"
+            f"x-litellm-model-id: {deployment.id}\r\n"
+            f"x-litellm-model-api-base: {deployment.api_base}\r\n"
+        ).encode()
+        """Response header lines."""
+        self.entry = -1
+        """In the shared DeploymentTable."""
+        self.limited = deployment.rpm >= 0 or deployment.tpm >= 0 or deployment.max_parallel >= 0
+        self.limit_key = key_of("deployment", deployment.id)
+        self.limit_entry = -1
+        self.weight = 1.0
+        self.timeout_ns = 0
+        self.stream_timeout_ns = 0
+        self.cooldown_ns = 0
+        self.retries = 0
+        self.prefixes: dict[str, bytes] = {}
+        """Request line and our own fields, by endpoint suffix."""
+        self.counters: dict[Any, Any] = {}
+        self.ttft: Any = None
+        self.upstream_time: Any = None
+
+    def prefix(self, suffix: str) -> bytes:
+        """Return the request line and the fields that are the same for every request to `suffix`."""
+        found = self.prefixes.get(suffix)
+        if found is None:
+            found = self.prefixes[suffix] = _prefix(self.deployment, suffix)
+        return found
+
+
+class Choice:
+    """A target, and the model name to send it."""
+
+    def __init__(self, target: Target, model: str) -> None:
+        self.target = target
+        self.model = model
+
+
+class Plan:
+    """Where requests for one model name can go."""
+
+    def __init__(self, model: str, group: str, choices: list[Choice]) -> None:
+        self.model = model
+        self.group = group
+        self.label = group
+        """For metrics: the configured name, so that what clients send makes no new series."""
+        self.choices = choices
+        self.fallbacks: list[str] = []
+        self.uniform = len({choice.target.weight for choice in choices}) == 1
+        self.input_tokens: Any = None
+        self.output_tokens: Any = None
+        self.durations: dict[str, Any] = {}
+
+
+class Catalog:
+    """The targets and plans of one Snapshot."""
+
+    def __init__(self, snapshot: Snapshot, worker: Any) -> None:
+        self.snapshot = snapshot
+        self.worker = worker
+        self.targets: dict[str, Target] = {}
+        self._plans: dict[str, Plan | None] = {}
+        config = snapshot.config
+        for deployment in config.deployments:
+            self.targets[deployment.id] = self._target(deployment, config)
+
+    def plan(self, model: str) -> Plan | None:
+        """Return where `model` can go; None: nowhere."""
+        if model in self._plans:
+            return self._plans[model]
+        plan = self._make(model)
+        if len(self._plans) < _MAX_PLANS:
+            self._plans[model] = plan
+        return plan
+
+    def _make(self, model: str) -> Plan | None:
+        route = self.snapshot.resolve(model)
+        if route is None:
+            return None
+        choices = [
+            Choice(self.targets[deployment.id], upstream_model)
+            for deployment, upstream_model in route.deployments
+        ]
+        for choice, weight in zip(choices, _weights(choices), strict=True):
+            choice.target.weight = weight
+        plan = Plan(model, route.group, choices)
+        plan.fallbacks = self.snapshot.fallbacks_of(route.group)
+        metrics = self.worker.metrics
+        plan.input_tokens = metrics.counter("fastgate_tokens_total", model=plan.label, kind="input")
+        plan.output_tokens = metrics.counter(
+            "fastgate_tokens_total", model=plan.label, kind="output"
+        )
+        return plan
+
+    def _target(self, deployment: Deployment, config: Any) -> Target:
+        worker = self.worker
+        target = Target(deployment, worker.pool_of(origin_of(deployment)))
+        now_ns = worker.now_ns()
+        target.entry = worker.memory.deployments.entry(target.limit_key, now_ns)
+        upstream, router = config.upstream, config.router
+        target.timeout_ns = int((deployment.timeout_s or upstream.timeout_s) * 1e9)
+        target.stream_timeout_ns = int(
+            (deployment.stream_timeout_s or deployment.timeout_s or upstream.stream_timeout_s) * 1e9
+        )
+        cooldown_s = deployment.cooldown_time_s
+        target.cooldown_ns = int((cooldown_s if cooldown_s >= 0 else router.cooldown_time_s) * 1e9)
+        retries = deployment.max_retries
+        target.retries = retries if retries >= 0 else router.num_retries
+        metrics = worker.metrics
+        target.ttft = metrics.histogram(
+            "fastgate_ttft_seconds", model=deployment.group, deployment=deployment.id
+        )
+        target.upstream_time = metrics.histogram(
+            "fastgate_upstream_seconds", deployment=deployment.id
+        )
+        return target
+
+
+def key_of(kind: str, name: str) -> int:
+    """Return the 64-bit key of something with limits, the same in every worker and after every restart."""
+    digest = hashlib.blake2b(f"{kind}:{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def origin_of(deployment: Deployment) -> Origin:
+    return Origin(
+        deployment.scheme,
+        deployment.host,
+        deployment.port,
+        deployment.unix_socket,
+        deployment.ca_file,
+        deployment.tls_verify,
+        deployment.server_name,
+    )
+
+
+def _prefix(deployment: Deployment, suffix: str) -> bytes:
+    default_port = 443 if deployment.scheme == "https" else 80
+    host = f"[{deployment.host}]" if ":" in deployment.host else deployment.host
+    if deployment.port != default_port and not deployment.unix_socket:
+        host = f"{host}:{deployment.port}"
+    lines = [
+        f"POST {deployment.base_path}{suffix} HTTP/1.1\r\nhost: {host}\r\n".encode("ascii"),
+        # Compressed events could not be looked at as they pass.
+        b"accept-encoding: identity\r\n",
+    ]
+    if deployment.auth_value:
+        lines.append(deployment.auth_header.encode() + b": " + deployment.auth_value + b"\r\n")
+    lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in deployment.headers.items()]
+    return b"".join(lines)
+
+
+def _weights(choices: list[Choice]) -> list[float]:
+    """LiteLLM's simple-shuffle: by weight if any deployment has one, else rpm, else tpm, else all alike."""
+    deployments = [choice.target.deployment for choice in choices]
+    for name in ("weight", "rpm", "tpm"):
+        values = [max(0.0, float(getattr(deployment, name))) for deployment in deployments]
+        if any(values):
+            return values
+    return [1.0] * len(deployments)

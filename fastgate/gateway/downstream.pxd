@@ -1,0 +1,43 @@
+cimport cython
+
+from fastgate._core.http1 cimport RequestReader
+from fastgate.gateway.context cimport Context
+
+cdef class Downstream:
+    # connection
+    cdef public object worker
+    cdef public object transport
+    cdef public RequestReader reader
+    cdef public str peer
+    cdef public int state
+    cdef public bint closed
+    cdef public bint reading
+    cdef public bint write_paused
+    cdef public long long deadline_ns
+    cdef public long long body_deadline_ns
+    cdef public long long stuck_since_ns
+    cdef public Py_ssize_t stuck_bytes
+    cdef public long long served
+    # what has not been looked at yet
+    cdef public list pending
+    cdef public Py_ssize_t pending_bytes
+    # the request being read or answered
+    cdef public Context context
+    cdef public bytearray parts
+    cdef public Py_ssize_t body_limit
+    # remembered between requests
+    cdef public bytes key_field
+    cdef public object key_principal
+    cdef public object key_snapshot
+
+    cpdef void data_received(self, bytes data)
+    @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t, now_ns="long long")
+    cdef _consume(self, bytes data)
+    @cython.locals(length="long long")
+    cdef bint _on_head(self, Py_ssize_t left) except -1
+    cdef Py_ssize_t _on_body(self, bytes data, Py_ssize_t position) except -2
+    cdef _dispatch(self)
+    cdef _keep(self, bytes data)
+    cpdef write(self, bytes data)
+    cpdef write_all(self, list parts)
+    cpdef finish(self, bint keep_alive)

@@ -1,0 +1,49 @@
+cimport cython
+
+from fastgate._core.bucket cimport LimitTable
+from fastgate._core.histo cimport Counter
+from fastgate._core.http1 cimport ResponseReader
+from fastgate._core.sse cimport Scanner
+from fastgate.gateway.catalog cimport Choice, Plan, Target
+from fastgate.gateway.context cimport Context
+from fastgate.gateway.peek cimport Peek
+from fastgate.gateway.record cimport Recorder
+from fastgate.gateway.route cimport Router
+from fastgate.upstream.connection cimport Connection
+from fastgate.upstream.pool cimport Pool
+
+cdef class Pipeline:
+    cdef public object worker
+    cdef public object catalog
+    cdef public object snapshot
+    cdef public LimitTable limits
+    cdef public Router router
+    cdef public Peek peek
+    cdef public Recorder recorder
+    cdef public object attempts
+    cdef public set active
+    cdef public unsigned long long epoch
+    cdef public unsigned long long sequence
+    cdef public long long stall_ns
+    cdef public long long ping_ns
+    cdef public long long max_wait_ns
+
+    cpdef on_head(self, Context context)
+    cpdef on_request(self, Context context)
+    cpdef admit(self, Context context, long long now_ns)
+    cpdef start(self, Context context)
+    @cython.locals(choice=Choice, now_ns="long long")
+    cpdef attempt(self, Context context)
+    @cython.locals(pool=Pool, connection=Connection)
+    cpdef call(self, Context context, Target target, long long now_ns)
+    cpdef send(self, Context context, Connection connection)
+    @cython.locals(connection=Connection, reader=ResponseReader, position=Py_ssize_t, end=Py_ssize_t, now_ns="long long")
+    cpdef on_upstream_data(self, Context context, bytes data)
+    @cython.locals(scanner=Scanner, seen=int, out=bytes)
+    cdef _pass_on(self, Context context, ResponseReader reader, bytes data, Py_ssize_t start, Py_ssize_t end, long long now_ns)
+    @cython.locals(fields=bytes, head=bytes, held=list, target=Target)
+    cpdef send_head(self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes, long long now_ns)
+    cdef bytes _limit_fields(self, Context context, long long now_ns)
+    @cython.locals(connection=Connection, pool=Pool, reader=ResponseReader, scanner=Scanner, now_ns="long long")
+    cpdef complete(self, Context context, bint reusable)
+    cpdef end(self, Context context, long long now_ns)

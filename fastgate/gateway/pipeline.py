@@ -1,0 +1,550 @@
+"""A request's way through the stages. Read it beside docs/life-of-a-request.md; one file per stage.
+
+    on_head       endpoint, authenticate         as soon as the head is there: a stranger's body is not read
+    on_request    peek, limit, route, forward    when the body is there
+    on_upstream_data    relay                    for each segment of the answer
+    complete      meter, record, settle          when the answer ended
+
+The happy path is plain calls from data_received to transport.write: no coroutine, task or future. When something must be
+waited for (a connection, a retry), the same functions go on from a callback. What happens when an attempt fails stands
+in attempts.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from time import monotonic_ns, time_ns
+from typing import TYPE_CHECKING, Any
+
+from fastgate._core.fields import answer_fields, limit_fields, request_id
+from fastgate._core.http1 import ProtocolError
+from fastgate.errors import (
+    BadRequest,
+    GatewayError,
+    Internal,
+    LimitExceeded,
+    ModelDenied,
+    NotFound,
+    Unavailable,
+    UpstreamBroken,
+)
+from fastgate.gateway import endpoint as endpoints
+from fastgate.gateway import limit, local, relay
+from fastgate.gateway.attempts import Attempts
+from fastgate.gateway.authenticate import authenticate
+from fastgate.gateway.context import (
+    PHASE_BODY,
+    PHASE_CONNECT,
+    PHASE_ERROR_BODY,
+    PHASE_HEAD,
+)
+from fastgate.gateway.forward import send
+from fastgate.gateway.peek import Peek
+from fastgate.gateway.record import overhead_ns, tokens_used
+from fastgate.gateway.respond import error_body, response
+from fastgate.gateway.upload import Upload
+
+if TYPE_CHECKING:
+    from fastgate.gateway.context import Context
+    from fastgate.upstream.connection import Connection
+
+__all__ = ["Pipeline"]
+
+_log = logging.getLogger("fastgate.pipeline")
+
+# As the scanner has it for models named in a body; `..` must not reach an upstream's path.
+_MODEL = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}\Z")
+_CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+
+# What may be held back of a stream before its first content, while another deployment could still be asked; and how
+# long: a client behind a proxy with a 15 s idle limit must see the pings.
+HELD_BYTES = 64 * 1024
+HELD_NS = 10_000_000_000
+
+# Up to here one copy into one buffer costs less than a second iovec.
+JOIN_BYTES = 64 * 1024
+
+# Bits of fastgate._core.sse.Scanner.feed().
+CONTENT = 1
+
+
+class Pipeline:
+    """One per worker: the stages and what they share."""
+
+    def __init__(self, worker: Any, limits: Any, router: Any, recorder: Any, epoch: int) -> None:
+        self.worker = worker
+        self.catalog: Any = None
+        self.snapshot: Any = None
+        self.limits = limits
+        self.router = router
+        self.peek = Peek()
+        self.recorder = recorder
+        self.attempts = Attempts(self)
+        self.active: set[Context] = set()
+        """Requests that have a head and no end yet."""
+        self.epoch = epoch
+        self.sequence = 0
+        self.stall_ns = 0
+        self.ping_ns = 0
+        self.max_wait_ns = 0
+
+    # from downstream
+
+    def on_head(self, context: Context) -> None:
+        """Stages endpoint and authenticate. Raises GatewayError, or leaves it as `context.refusal`."""
+        self.sequence += 1
+        context.request_id = request_id(time_ns() // 1_000_000, self.epoch, self.sequence)
+        context.snapshot = self.snapshot
+        context.catalog = self.catalog
+        self.active.add(context)
+        reader = context.reader
+        client_id = reader.value(b"x-request-id")
+        if client_id is not None and _CLIENT_ID.match(client_id):
+            context.client_request_id = client_id
+        try:
+            found = endpoints.match(reader.path())
+            if found is None:
+                raise NotFound(
+                    f"Not Found: {reader.method().decode()} {local.shown_path(reader.path())}"
+                )
+            endpoint = found.endpoint
+            context.endpoint = endpoint
+            if reader.method() != endpoint.method and not (
+                endpoint.method == b"GET" and reader.method() == b"HEAD"
+            ):
+                raise NotFound(
+                    f"Method Not Allowed: expected {endpoint.method.decode()}",
+                    status=405,
+                    fields=b"allow: %b\r\n" % endpoint.method,
+                )
+            if found.model is not None:
+                if not _MODEL.match(found.model) or ".." in found.model:
+                    raise BadRequest("the model name in the path can't be one", param="model")
+                context.model = found.model
+            if not endpoint.public:
+                authenticate(context, context.downstream)
+        except GatewayError as error:
+            context.refusal = error
+        context.authenticated_ns = monotonic_ns()
+
+    def on_request(self, context: Context) -> None:
+        """Stages peek to forward, or an answer of our own. Never raises."""
+        now_ns = monotonic_ns()
+        context.read_ns = now_ns
+        try:
+            if context.refusal is not None:
+                raise context.refusal
+            kind = context.endpoint.kind
+            if kind == endpoints.JSON:
+                self.peek.look(context)
+                self.admit(context, now_ns)
+                self.start(context)
+            elif kind == endpoints.LOCAL:
+                local.answer(self, context)
+            elif kind == endpoints.CONTROL:
+                self.call(context, local.control_target(self, context), monotonic_ns())
+            else:
+                raise BadRequest("expected a multipart/form-data body")
+        except GatewayError as error:
+            self.fail(context, error)
+        except Exception:
+            _log.exception("request %s", context.request_id.decode())
+            self.fail(context, Internal("internal error"))
+
+    def on_upload_start(self, context: Context) -> None:
+        """A multipart body begins: it is streamed, not held."""
+        context.upload = Upload(self, context)
+
+    def admit(self, context: Context, now_ns: int) -> None:
+        """May this principal ask for this model, now? Raises ModelDenied, BadRequest, LimitExceeded."""
+        model = context.model
+        plan = context.catalog.plan(model)
+        principal = context.principal
+        if not principal.all_models and not context.snapshot.allows(principal, model):
+            raise ModelDenied(
+                "key not allowed to access model. This key can only access "
+                f"models={principal.models}. Tried to access {model}",
+                param="model",
+            )
+        if plan is None:
+            raise BadRequest(
+                f"/{context.endpoint.name}: Invalid model name passed in model={model}. "
+                "Call `/v1/models` to view available models for your key.",
+                type="None",
+            )
+        context.plan = plan
+        limit.reserve(context, self.limits, now_ns)
+
+    # attempts
+
+    def start(self, context: Context) -> None:
+        """The first attempt, or the first group that can make one."""
+        try:
+            self.attempt(context)
+        except LimitExceeded as error:
+            self.attempts.none_left(context, error)
+
+    def attempt(self, context: Context) -> None:
+        """Stages route and forward: one try at one deployment. Raises GatewayError."""
+        now_ns = monotonic_ns()
+        choice = self.router.choose(context, now_ns)
+        context.upstream_model = choice.model
+        context.counted = True
+        self.call(context, choice.target, now_ns)
+
+    def call(self, context: Context, target: Any, now_ns: int) -> None:
+        """Send to `target` at once, or as soon as there is a connection. Raises Unavailable."""
+        context.target = target
+        context.attempts += 1
+        if context.retries_left < 0:
+            context.retries_left = target.retries
+        context.routed_ns = context.connected_ns = now_ns
+        pool = target.pool
+        connection = None if context.fresh else pool.take(now_ns)
+        if connection is not None:
+            self.send(context, connection)
+            return
+        context.phase = PHASE_CONNECT
+        context.pool = pool
+        context.deadline_ns = now_ns + self.max_wait_ns
+        if not pool.wait(context, now_ns):
+            context.pool = None
+            self.attempts.leave(context, -2)
+            raise Unavailable(
+                "too many requests wait for a connection to the model's server",
+                fields=b"retry-after: 1\r\n",
+            )
+
+    def on_connected(self, context: Context, connection: Connection) -> None:
+        """From the pool: there is a connection now."""
+        context.pool = None
+        context.fresh = False
+        context.connected_ns = monotonic_ns()
+        self.send(context, connection)
+
+    def send(self, context: Context, connection: Connection) -> None:
+        """Stage forward."""
+        context.connection = connection
+        context.phase = PHASE_HEAD
+        connection.begin(context)
+        if context.upload is not None:
+            context.upload.start(connection)
+        elif context.endpoint.kind == endpoints.CONTROL:
+            local.send_to_control(context, connection)
+        else:
+            send(context, connection, self.peek)
+        now_ns = monotonic_ns()
+        context.sent_ns = now_ns
+        target = context.target
+        context.deadline_ns = now_ns + (
+            target.stream_timeout_ns if context.stream else target.timeout_ns
+        )
+
+    # from upstream
+
+    def on_connect_failed(self, context: Context, kind: str, detail: str) -> None:
+        context.pool = None
+        self.attempts.on_connect_failed(context, kind, detail)
+
+    def on_upstream_data(self, context: Context, data: bytes) -> None:
+        """Stage relay: one segment of the answer."""
+        connection = context.connection
+        reader = connection.reader
+        now_ns = monotonic_ns()
+        position = 0
+        try:
+            if context.phase == PHASE_HEAD:
+                if not context.first_byte_ns:
+                    context.first_byte_ns = now_ns
+                position = reader.feed_head(data, 0)
+                if position < 0:
+                    return
+                context.status = reader.status
+                context.progress_ns = now_ns
+                context.phase = PHASE_BODY if reader.status < 400 else PHASE_ERROR_BODY
+                relay.start(context, reader)
+                if context.upload is not None:
+                    context.upload.on_answer()
+            if reader.complete:
+                end = position
+            elif position == len(data):
+                # Nothing of the body yet: the head goes out with its first bytes, in one write.
+                context.deadline_ns = now_ns + self.stall_ns
+                return
+            else:
+                end = reader.feed_body(data, position)
+        except ProtocolError as error:
+            self.attempts.on_broken(context, UpstreamBroken(f"upstream: {error}"))
+            return
+        context.deadline_ns = now_ns + self.stall_ns
+        if context.phase == PHASE_ERROR_BODY:
+            self.attempts.on_error_data(context, reader, data, position, end)
+            return
+        self._pass_on(context, reader, data, position, end, now_ns)
+        if end >= 0 and not context.finished and context.connection is connection:
+            self.complete(context, end == len(data))
+
+    def _pass_on(
+        self, context: Context, reader: Any, data: bytes, start: int, end: int, now_ns: int
+    ) -> None:
+        seen = relay.look(context, reader, data)
+        scanner = context.scanner
+        if seen & CONTENT:
+            context.first_content_ns = now_ns
+        if context.head_sent:
+            if scanner is not None and scanner.events != context.events:
+                context.events = scanner.events
+                context.progress_ns = now_ns
+            out = relay.frame(context, reader, data, start, end)
+            if out:
+                context.bytes_out += len(out)
+                context.downstream.write(out)
+            return
+        if scanner is not None and scanner.kind == relay.EVENTS and not scanner.content_seen:
+            if scanner.error_seen and self.attempts.on_error_event(context):
+                return
+            if end < 0 and not scanner.error_seen and context.held_bytes < HELD_BYTES:
+                self._hold(context, relay.frame(context, reader, data, start, end), now_ns)
+                return
+        if end >= 0 and context.held is None and not context.strip_usage:
+            # All of the answer is here: its length is known, whatever framing it came in.
+            context.chunked_out = context.chunked_out and scanner is not None and scanner.kind == relay.EVENTS
+            out = relay.frame(context, reader, data, start, end)
+            self.send_head(context, reader, out, -1 if context.chunked_out else len(out), now_ns)
+        else:
+            self.send_head(
+                context, reader, relay.frame(context, reader, data, start, end), -1, now_ns
+            )
+
+    def _hold(self, context: Context, out: bytes, now_ns: int) -> None:
+        if context.held is None:
+            context.held = []
+            context.held_since_ns = now_ns
+        context.held.append(out)
+        context.held_bytes += len(out)
+
+    def send_head(
+        self, context: Context, reader: Any, out: bytes, whole_bytes: int, now_ns: int
+    ) -> None:
+        """Send the answer's head, what was held back, and `out`, in one write."""
+        context.head_sent = True
+        context.passed_ns = now_ns
+        target = context.target
+        fields = answer_fields(
+            context.request_id,
+            context.client_request_id,
+            target.fields,
+            context.attempts,
+            context.authenticated_ns - context.start_ns,
+            context.routed_ns - context.read_ns,
+            context.connected_ns - context.routed_ns,
+            context.first_byte_ns - context.sent_ns,
+            overhead_ns(context, now_ns),
+        )
+        if context.limit_entry >= 0:
+            fields += self._limit_fields(context, now_ns)
+        head = relay.answer_head(context, reader, fields, whole_bytes)
+        held = context.held
+        if held is None:
+            context.bytes_out += len(out)
+            if len(out) <= JOIN_BYTES:
+                context.downstream.write(head + out)
+            else:
+                context.downstream.write_all([head, out])
+            return
+        context.held = None
+        context.bytes_out += context.held_bytes + len(out)
+        context.downstream.write(b"".join((head, *held, out)))
+
+    def _limit_fields(self, context: Context, now_ns: int) -> bytes:
+        principal = context.principal
+        entry = context.limit_entry
+        requests_left = tokens_left = -1
+        if principal.rpm >= 0:
+            requests_left = principal.rpm - self.limits.requests_used(entry, now_ns)
+        if principal.tpm >= 0:
+            tokens_left = principal.tpm - self.limits.tokens_used(entry, now_ns)
+        return limit_fields(principal.rpm, requests_left, principal.tpm, tokens_left)
+
+    def on_upstream_lost(self, context: Context, connection: Connection) -> None:
+        """The upstream's connection ended while it was held."""
+        if context.finished or context.connection is not connection:
+            return
+        if context.phase in (PHASE_BODY, PHASE_ERROR_BODY):
+            try:
+                connection.reader.feed_eof()
+            except ProtocolError as error:
+                self.attempts.on_broken(context, UpstreamBroken(f"upstream: {error}"))
+                return
+            if context.phase == PHASE_ERROR_BODY:
+                self.attempts.on_error_complete(context, False)
+                return
+            now_ns = monotonic_ns()
+            if not context.head_sent:
+                self.send_head(context, connection.reader, context.tail, -1, now_ns)
+            elif context.tail:
+                context.downstream.write(
+                    relay.as_chunk(context.tail) if context.chunked_out else context.tail
+                )
+            if context.chunked_out:
+                context.downstream.write(relay.LAST_CHUNK)
+            self.complete(context, False)
+        elif context.phase == PHASE_HEAD:
+            self.attempts.on_no_answer(context, connection)
+
+    # backpressure
+
+    def on_client_full(self, context: Context) -> None:
+        """The client takes no more: stop reading its answer."""
+        if context.connection is not None:
+            context.connection.pause()
+            if context.phase == PHASE_BODY:
+                # The upstream is not late while we don't listen; the client's own timeout runs.
+                context.deadline_ns = 0
+
+    def on_client_drained(self, context: Context) -> None:
+        if context.connection is not None:
+            context.connection.resume()
+            if context.phase == PHASE_BODY:
+                context.progress_ns = monotonic_ns()
+                context.deadline_ns = context.progress_ns + self.stall_ns
+
+    def on_upstream_full(self, context: Context) -> None:
+        if context.upload is not None:
+            context.downstream.pause_reading()
+
+    def on_upstream_drained(self, context: Context) -> None:
+        if context.upload is not None:
+            context.downstream.resume_reading()
+
+    # endings
+
+    def complete(self, context: Context, reusable: bool) -> None:
+        """Stages meter, record, settle: the answer has been passed on to its end."""
+        now_ns = monotonic_ns()
+        connection = context.connection
+        context.connection = None
+        downstream = context.downstream
+        scanner = context.scanner
+        if scanner is not None and scanner.error_seen and context.status < 400:
+            context.error_kind = "stream_error"
+            self.recorder.error("upstream", "stream_error")
+        self.attempts.succeeded(context, now_ns)
+        self.end(context, now_ns)
+        reader = connection.reader
+        if reusable and reader.keep_alive and reader.complete and not connection.dirty:
+            connection.pool.give_back(connection, now_ns)
+        else:
+            connection.context = None
+            connection.abort()
+        downstream.finish(context.keep_alive and context.upload_read)
+
+    def fail(self, context: Context, error: GatewayError) -> None:
+        """Tell the client, when nothing has been told yet, and end."""
+        if context.finished:
+            return
+        context.status = error.status
+        context.error_kind = error.kind
+        self.recorder.error(error.source, error.kind)
+        protocol = "openai" if context.endpoint is None else context.endpoint.protocol
+        self.answer(context, error.status, error_body(error, protocol), error.fields)
+
+    def answer(
+        self,
+        context: Context,
+        status: int,
+        body: bytes,
+        fields: bytes = b"",
+        content_type: bytes = b"application/json",
+    ) -> None:
+        """Answer by ourselves and end the request."""
+        context.status = status
+        context.bytes_out = len(body)
+        fields += b"x-fastgate-request-id: %b\r\nx-litellm-call-id: %b\r\n" % (
+            context.request_id,
+            context.request_id,
+        )
+        if context.client_request_id is not None:
+            fields += b"x-request-id: %b\r\n" % context.client_request_id
+        if context.attempts:
+            fields += b"x-fastgate-attempts: %d\r\n" % context.attempts
+        if context.target is not None:
+            fields += context.target.fields
+        keep_alive = context.keep_alive and context.upload_read
+        reader = context.reader
+        context.downstream.write(
+            response(
+                status,
+                body,
+                fields=fields,
+                content_type=content_type,
+                keep_alive=keep_alive,
+                minor_version=reader.minor_version,
+                head_only=reader.method() == b"HEAD",
+            )
+        )
+        downstream = context.downstream
+        self.end(context, monotonic_ns())
+        downstream.finish(keep_alive)
+
+    def on_client_gone(self, context: Context) -> None:
+        """The client left: whatever runs for it upstream ends now."""
+        if context.finished:
+            return
+        if not context.head_sent:
+            context.status = 499
+        context.error_kind = "client_gone"
+        self.recorder.error("downstream", "client_gone")
+        self.attempts.drop(context)
+        self.end(context, monotonic_ns())
+
+    def cut(self, context: Context, kind: str) -> None:
+        """Break an answer that can't be finished, so that the client sees that it is broken."""
+        downstream = context.downstream
+        context.error_kind = kind
+        self.recorder.error("upstream", kind)
+        self.attempts.drop(context)
+        self.end(context, monotonic_ns())
+        downstream.cut()
+
+    def end(self, context: Context, now_ns: int) -> None:
+        """Stages record and settle, once for each request, whatever way it went."""
+        if context.finished:
+            return
+        context.finished = True
+        self.active.discard(context)
+        limit.settle(context, self.limits, now_ns, tokens_used(context))
+        if context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL or context.error_kind:
+            try:
+                self.recorder.record(context, now_ns)
+            except Exception:
+                # Metering must not kill a request.
+                _log.exception("request %s was not recorded", context.request_id.decode())
+                self.recorder.error("internal", "record")
+        # Bodies and cycles are let go now, not when the collector comes round.
+        context.body = b""
+        context.held = context.tried = context.upload = None
+        context.deadline_ns = 0
+        if self.worker.draining:
+            self.worker.on_request_end()
+
+    # time
+
+    def sweep(self, now_ns: int) -> None:
+        """Act on what has taken too long. Called by the worker's sweeper."""
+        for context in [c for c in self.active if self._late(c, now_ns)]:
+            if not context.finished:
+                self.attempts.on_late(context, now_ns)
+
+    def _late(self, context: Context, now_ns: int) -> bool:
+        if 0 < context.deadline_ns < now_ns:
+            return True
+        if context.phase != PHASE_BODY:
+            return False
+        return (context.held is not None and now_ns - context.held_since_ns > HELD_NS) or (
+            context.deadline_ns > 0
+            and context.scanner is not None
+            and context.scanner.kind == relay.EVENTS
+            and now_ns - context.progress_ns > self.ping_ns
+        )

@@ -1,0 +1,304 @@
+"""A worker process: one loop, the listeners given to it, and what all its connections share.
+
+It opens no file but the shared memory, its access log and TLS material, knows no database and waits for nobody: the
+configuration comes as a Snapshot from the supervisor, and control may be dead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import random
+import resource
+import socket
+import ssl
+import sys
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+import setproctitle
+import uvloop
+
+from fastgate.config.schema import Deployment
+from fastgate.config.snapshot import Snapshot, decode
+from fastgate.gateway.catalog import Catalog, Target
+from fastgate.gateway.downstream import LINGER, Downstream
+from fastgate.gateway.pipeline import Pipeline
+from fastgate.gateway.record import Recorder
+from fastgate.gateway.route import Router
+from fastgate.observe import memory as shared_memory
+from fastgate.observe.access_log import AccessLog
+from fastgate.upstream.origin import Origin
+from fastgate.upstream.pool import Pool
+from fastgate.upstream.resolver import Resolver
+
+if TYPE_CHECKING:
+    from fastgate.config.schema import Config
+    from fastgate.errors import GatewayError
+
+__all__ = ["Worker", "main"]
+
+_log = logging.getLogger("fastgate.worker")
+
+SWEEP_S = 0.25
+"""How late a timeout may fire. Sweeping 10,000 connections takes 0.5 ms here."""
+
+# Of RLIMIT_NOFILE: downstream connections get 60 %, upstream ones have caps of their own, the rest is for files.
+CONNECTION_SHARE = 0.6
+
+
+class Worker:
+    """What the connections of a process share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, memory: Any, slot: int, control: str) -> None:
+        self.loop = loop
+        self.memory = memory
+        self.slot = slot
+        self.metrics = memory.metrics(slot)
+        self.draining = False
+        self.tls: ssl.SSLContext | None = None
+        self.downstreams: set[Downstream] = set()
+        self.pools: dict[Origin, Pool] = {}
+        self.resolver = Resolver(30.0)
+        self.log: AccessLog | None = None
+        self.recorder = Recorder(self.metrics, None)
+        rng = random.SystemRandom()
+        self.router = Router(
+            memory.deployments, memory.limits, False, random.Random(rng.random()).random
+        )
+        self.pipeline = Pipeline(
+            self, memory.limits, self.router, self.recorder, rng.getrandbits(40)
+        )
+        self.config: Config | None = None
+        self.drained = asyncio.Event()
+        self._control_socket = control
+        self._servers: list[asyncio.AbstractServer] = []
+        self._listeners: list[socket.socket] = []
+        self._in_flight = self.metrics.gauge("fastgate_in_flight")
+        self._connections = self.metrics.gauge("fastgate_connections")
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # configuration
+
+    def apply(self, encoded: bytes) -> None:
+        """Take over a Snapshot; running requests keep the one they have."""
+        config = decode(encoded)
+        self.config = config
+        self.limits = limits = config.limits
+        self.head_timeout_ns = int(limits.head_timeout_s * 1e9)
+        self.body_idle_ns = int(limits.body_idle_timeout_s * 1e9)
+        self.body_timeout_ns = int(limits.body_timeout_s * 1e9)
+        self.keepalive_ns = int(limits.keepalive_timeout_s * 1e9)
+        self.send_timeout_ns = int(limits.send_timeout_s * 1e9)
+        self.max_connections = limits.max_connections or int(
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0] * CONNECTION_SHARE
+        )
+        router = config.router
+        self.max_fallbacks = router.max_fallbacks
+        self.retry_after_s = router.retry_after_s
+        self.allowed_fails = router.allowed_fails
+        self.disable_cooldowns = router.disable_cooldowns
+        self.router.least_busy = router.routing_strategy == "least-busy"
+        upstream = config.upstream
+        self.resolver.ttl_s = upstream.dns_ttl_s
+        pipeline = self.pipeline
+        pipeline.stall_ns = int(upstream.stall_timeout_s * 1e9)
+        pipeline.ping_ns = int(upstream.ping_timeout_s * 1e9)
+        pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
+        self.control = self._control_target()
+        snapshot = Snapshot(config)
+        catalog = Catalog(snapshot, self)
+        pipeline.snapshot = snapshot
+        pipeline.catalog = catalog
+        used = {target.pool.origin for target in catalog.targets.values()}
+        used.add(self.control.pool.origin)
+        for origin in [o for o in self.pools if o not in used]:
+            self.pools.pop(origin).close()
+        self._open_log(config.log.access_log)
+
+    def pool_of(self, origin: Origin) -> Pool:
+        """Return the pool for `origin`; it outlives a reload."""
+        pool = self.pools.get(origin)
+        if pool is None:
+            upstream = self.config.upstream
+            pool = self.pools[origin] = Pool(origin, upstream, self.resolver, self.pipeline)
+        else:
+            pool.settings = self.config.upstream
+        return pool
+
+    def now_ns(self) -> int:
+        return monotonic_ns()
+
+    def _control_target(self) -> Target:
+        origin = Origin("http", "control", 0, self._control_socket)
+        deployment = Deployment(
+            id="control", group="", provider="", model="", host="control", port=0, api_base=""
+        )
+        target = Target(deployment, self.pool_of(origin))
+        target.fields = b""
+        # Health checks of many deployments take their time; scrapes give up after 10 s.
+        target.timeout_ns = target.stream_timeout_ns = 30_000_000_000
+        return target
+
+    def _open_log(self, target: str) -> None:
+        if self.log is not None and self.log_target == target:
+            return
+        if self.log is not None:
+            self.log.close()
+        self.log_target = target
+        dropped = self.metrics.counter("fastgate_access_log_dropped_total")
+        self.log = None if target == "off" else AccessLog(target, dropped.add)
+        self.recorder.log = self.log
+
+    # listeners
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept on `sockets`, which the supervisor bound."""
+        server = self.config.server
+        if server.tls_cert_file:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self.tls.load_cert_chain(server.tls_cert_file, server.tls_key_file or None)
+            self.tls.set_alpn_protocols(["http/1.1"])
+        for listener in sockets:
+            listener.setblocking(False)
+            plain = listener.family == socket.AF_UNIX
+            create = self.loop.create_unix_server if plain else self.loop.create_server
+            made = await create(
+                lambda: Downstream(self), sock=listener, ssl=None if plain else self.tls, backlog=4096
+            )
+            self._servers.append(made)
+        self._listeners = sockets
+        self._sweep()
+
+    def on_open(self, downstream: Downstream) -> None:
+        """A client connected."""
+        self.downstreams.add(downstream)
+        self._connections.set(len(self.downstreams))
+        peer = downstream.transport.get_extra_info("peername")
+        downstream.peer = peer[0] if isinstance(peer, tuple) else "unix"
+        if len(self.downstreams) > self.max_connections:
+            downstream.shed()
+
+    def on_close(self, downstream: Downstream) -> None:
+        self.downstreams.discard(downstream)
+        self._connections.set(len(self.downstreams))
+
+    def on_refused(self, error: GatewayError) -> None:
+        """A connection was refused before it was a request."""
+        self.recorder.error(error.source, f"http_{error.status}")
+
+    # time
+
+    def _sweep(self) -> None:
+        now_ns = monotonic_ns()
+        try:
+            for downstream in list(self.downstreams):
+                downstream.sweep(now_ns)
+            self.pipeline.sweep(now_ns)
+            for pool in self.pools.values():
+                pool.sweep(now_ns)
+            self._in_flight.set(len(self.pipeline.active))
+            if self.log is not None:
+                self.log.flush()
+        except Exception:
+            _log.exception("sweep")
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    # the end
+
+    def drain(self, grace_s: float, accept: bool) -> None:
+        """Finish: every answer from now on closes its connection; when the last one is out, `drained` is set.
+
+        `accept` False: a successor listens on the same sockets, so new connections are its own.
+        """
+        self.draining = True
+        if not accept:
+            self._stop_accepting()
+        for downstream in list(self.downstreams):
+            if downstream.context is None and downstream.served and downstream.state != LINGER:
+                # Between two requests: the client finds it closed and opens another.
+                downstream.transport.close()
+        self.loop.call_later(grace_s, self.drained.set)
+        self.on_request_end()
+
+    def on_request_end(self) -> None:
+        """While draining, after each request."""
+        if not self.pipeline.active:
+            # What has been accepted but not read yet counts as in flight: look once more after a turn of the loop.
+            self.loop.call_later(SWEEP_S / 5, self._drained_if_idle)
+
+    def _drained_if_idle(self) -> None:
+        busy = any(d.state != LINGER and not d.served for d in self.downstreams)
+        if self.pipeline.active or busy:
+            if busy and not self.pipeline.active:
+                self.loop.call_later(SWEEP_S, self._drained_if_idle)
+            return
+        self.drained.set()
+
+    def _stop_accepting(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def close(self) -> None:
+        """Stop accepting, send what is still buffered, close everything."""
+        self._stop_accepting()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        deadline_ns = monotonic_ns() + 2_000_000_000
+        while monotonic_ns() < deadline_ns and any(
+            d.transport.get_write_buffer_size() for d in self.downstreams if not d.closed
+        ):
+            await asyncio.sleep(0.01)
+        for downstream in list(self.downstreams):
+            downstream.transport.close()
+        for pool in self.pools.values():
+            pool.close()
+            for connection in list(pool.members):
+                connection.abort()
+            for task in list(pool.tasks):
+                task.cancel()
+        await asyncio.sleep(0)
+        if self.log is not None:
+            self.log.close()
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fastgate worker", description="started by the supervisor")
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--memory-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", required=True, help="comma-separated")
+    parser.add_argument("--control-socket", required=True)
+    return parser.parse_args(argv)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    from fastgate.channel import Channel  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+    memory = shared_memory.open(arguments.memory_fd, arguments.slot)
+    worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
+    channel = Channel(arguments.channel_fd)
+    _ = channel
+    await worker.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a worker until it has drained."""
+    arguments = _arguments(argv)
+    setproctitle.setproctitle(f"fastgate: worker {arguments.slot}")
+    # Requests make next to no cycles; what the start made never goes away.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    uvloop.run(_run(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
