@@ -43,7 +43,7 @@ START_S = 60.0
 # llama.cpp loads its model again and the gateway's cooldown (1 s, see `configuration`) passes.
 RETURN_S = 60.0
 
-WEATHER = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",

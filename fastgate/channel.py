@@ -1,16 +1,18 @@
 """Messages between the supervisor and a child, over the socket pair that the child was born with.
 
-A message is a kind, a few fields and a blob (an encoded Snapshot, which is large and opaque, so that it is neither
-copied nor looked at on the way). A frame is two 32-bit lengths, a JSON part and the blob. JSON and not msgpack,
-since the supervisor speaks it too and msgspec would cost it 5 MB of RSS for a few messages an hour.
+A message is a kind, a few fields and a blob (an encoded Snapshot, which is large and opaque, so
+that it is neither copied nor looked at on the way). A frame is two 32-bit lengths, a JSON part and
+the blob. JSON and not msgpack, since the supervisor speaks it too and msgspec would cost it 5 MB of
+RSS for a few messages an hour.
 
-    supervisor -> worker    snapshot {version} +blob · drain {grace_s, accept} · hasten {grace_s} · stop
-    worker -> supervisor    ready · drained · snapshot_applied {version}
-    supervisor -> control   snapshot {version} +blob · workers {...} · reload · stop
-    control -> supervisor   ready · snapshot {settings} +blob · reload_failed {faults}
+    to a worker     snapshot {version} +blob, drain {grace_s, accept}, hasten {grace_s}, stop
+    from a worker   ready, snapshot_applied {version}, drained
+    to control      snapshot {version} +blob, workers {workers, started_s}, reload, stop
+    from control    ready, snapshot_applied {version}, snapshot {the fields of Settings} +blob
 
-Neither side ever blocks in here: what the socket doesn't take is kept and sent later. A channel that is closed means
-that the other process is dead; a child whose supervisor is dead drains and exits by itself.
+Neither side ever blocks in here: what the socket doesn't take is kept and sent later. A channel
+that is closed means that the other process is dead; a child whose supervisor is dead drains and
+exits by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _LENGTHS = struct.Struct("!II")
 # 100,000 static keys encode to 15 MB. A length above this is garbage, not a configuration.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
-# What one look at a channel reads: the default size of a socket buffer, so that no peer can hold up the others.
+# What one look at a channel reads: the default size of a socket buffer, so that no peer can hold up
+# the others.
 _READ_BYTES = 256 * 1024
 
 
@@ -61,7 +64,7 @@ class Decoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """Return the messages that `data` completes. Raises MessageError; the decoder is then of no more use."""
+        """Return the messages that `data` completes. Raises MessageError: there is no way on."""
         buffer = self._buffer
         buffer += data
         messages = []
@@ -156,8 +159,9 @@ class Channel:
 class LoopChannel:
     """A child's end, on its event loop.
 
-    `on_message` gets each message in order; `on_closed` is called once when the supervisor is dead (or talks nonsense,
-    which can't be told from a bug of ours and is as final). Neither is called after `close`.
+    `on_message` gets each message in order; `on_closed` is called once when the supervisor is dead
+    (or talks nonsense, which can't be told from a bug of ours and is as final). Neither is called
+    after `close`.
     """
 
     def __init__(

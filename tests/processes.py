@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["FASTGATE", "Engine", "Gateway", "Process"]
+__all__ = ["FASTGATE", "ROOT", "Engine", "Gateway", "Process"]
+
+ROOT = Path(__file__).parents[1]
 
 # Both start in well under a second; a loaded machine may take several times that.
 START_S = 20.0
@@ -49,10 +51,17 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     def spawn(self) -> None:
-        with self.log_path.open("ab") as output:
+        """Start it, with an empty log."""
+        with self.log_path.open("wb") as output:
             self.child = subprocess.Popen(
                 self.command, stdout=output, stderr=subprocess.STDOUT, env=self.env
             )
+
+    def wait_for(self, text: str) -> None:
+        """Return once its output holds `text`."""
+        deadline = time.monotonic() + START_S
+        while text not in self.log():
+            self.check_alive(deadline, repr(text))
 
     def check_alive(self, deadline: float, waiting_for: str) -> None:
         """Sleep one poll; fail when the child is dead or the time is up."""
@@ -101,9 +110,7 @@ class Engine(Process):
     def start(self) -> None:
         """Return once it listens."""
         self.spawn()
-        deadline = time.monotonic() + START_S
-        while "\n" not in self.log():
-            self.check_alive(deadline, "listening line")
+        self.wait_for("\n")
         line = self.log().partition("\n")[0]
         assert line.startswith("listening on "), line
         self.port = int(line.rpartition(":")[2])

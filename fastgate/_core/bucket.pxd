@@ -32,33 +32,49 @@ cdef struct Window:
     int64_t sum
     int64_t slots[WINDOW_SLOTS]     # the count of second s is slots[s % WINDOW_SLOTS]
 
+
 @cython.final
 cdef class LimitTable(Table):
     # Reserve one request, `tokens` tokens and one place in flight, or nothing. A limit of -1: none.
-    cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min, int64_t tokens_per_min, int64_t parallel, int64_t tokens) except -1
+    cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min,
+                      int64_t tokens_per_min, int64_t parallel, int64_t tokens) except -1
     # Give back the place in flight and true the tokens up by `token_delta` (may be negative),
     # charged to the second of `reserved_ns` when it is still in the window, else to now (or, when
     # negative, dropped).
-    cpdef void settle(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t token_delta) noexcept
+    cpdef void settle(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns,
+                      int64_t token_delta) noexcept
     # Take a reservation back wholly: the request never went out.
-    cpdef void cancel(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns, int64_t tokens) noexcept
+    cpdef void cancel(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns,
+                      int64_t tokens) noexcept
     cpdef int64_t requests_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
     cpdef int64_t tokens_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
-    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept               # over all workers
-    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, int refusal, int64_t limit, int64_t amount) noexcept   # -1: never
+    # Over all workers.
+    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept
+    # -1: never.
+    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, int refusal, int64_t limit,
+                          int64_t amount) noexcept
+
 
 @cython.final
 cdef class BucketTable(Table):
-    cpdef int take(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount) except -1
-    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s, double amount) noexcept   # -1: never
+    cpdef int take(self, Py_ssize_t entry, int64_t now_ns, double capacity, double refill_per_s,
+                   double amount) except -1
+    # -1: never.
+    cpdef int64_t wait_ns(self, Py_ssize_t entry, int64_t now_ns, double capacity,
+                          double refill_per_s, double amount) noexcept
+
 
 @cython.final
 cdef class DeploymentTable(Table):
-    cpdef void begin(self, Py_ssize_t entry) noexcept                      # one more attempt in flight
+    # One more attempt in flight, one less.
+    cpdef void begin(self, Py_ssize_t entry) noexcept
     cpdef void end(self, Py_ssize_t entry) noexcept
-    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept               # over all workers
+    # Over all workers.
+    cpdef int64_t in_flight(self, Py_ssize_t entry) noexcept
     cpdef void count(self, Py_ssize_t entry, int64_t now_ns, bint failed) noexcept
-    cpdef int64_t successes(self, Py_ssize_t entry, int64_t now_ns) noexcept   # of the last 60 s
-    cpdef int64_t failures(self, Py_ssize_t entry, int64_t now_ns) noexcept    # of the last 60 s
+    # Of the last 60 s.
+    cpdef int64_t successes(self, Py_ssize_t entry, int64_t now_ns) noexcept
+    cpdef int64_t failures(self, Py_ssize_t entry, int64_t now_ns) noexcept
     cpdef void cool_down(self, Py_ssize_t entry, int64_t until_ns) noexcept
-    cpdef int64_t cooling_until_ns(self, Py_ssize_t entry) noexcept        # 0: not cooling
+    # 0: not cooling.
+    cpdef int64_t cooling_until_ns(self, Py_ssize_t entry) noexcept

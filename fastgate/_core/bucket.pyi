@@ -1,11 +1,8 @@
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from fastgate._core.table import Region, Table
 
 @final
-@disjoint_base
 class LimitTable(Table):
     """Requests a minute, tokens a minute and requests in flight of each key."""
 
@@ -22,17 +19,17 @@ class LimitTable(Table):
         parallel: int,
         tokens: int,
     ) -> int:
-        """Reserve one request, `tokens` tokens and one place in flight, or nothing. A limit of -1: none.
+        """Reserve one request, `tokens` tokens and one place in flight, or nothing.
 
-        Returns 0: admitted; 1, 2, 3: refused by requests, tokens, places in flight. A request needs
-        room for one token even if `tokens` is 0 (not known yet). Raises IndexError when there is no
-        such entry.
+        A limit of -1: none. Returns 0: admitted; 1, 2, 3: refused by requests, tokens, places in
+        flight. A request needs room for one token even if `tokens` is 0 (not known yet). Raises
+        IndexError when there is no such entry.
         """
     def settle(self, entry: int, now_ns: int, reserved_ns: int, token_delta: int) -> None:
-        """Give back the place in flight and correct the tokens reserved at `reserved_ns` by `token_delta`.
+        """Give back the place in flight; correct the tokens reserved by `token_delta`.
 
-        When that second has left the window, what is missing is charged now, what was too much is
-        forgotten.
+        When the second of `reserved_ns` has left the window, what is missing is charged now, what
+        was too much is forgotten.
         """
     def cancel(self, entry: int, now_ns: int, reserved_ns: int, tokens: int) -> None:
         """Take back a reservation wholly: the request never went out."""
@@ -48,7 +45,6 @@ class LimitTable(Table):
         """
 
 @final
-@disjoint_base
 class BucketTable(Table):
     """Token buckets. Amounts and rates count to the millionth; nothing else is rounded."""
 
@@ -59,9 +55,10 @@ class BucketTable(Table):
     def take(
         self, entry: int, now_ns: int, capacity: float, refill_per_s: float, amount: float
     ) -> int:
-        """Take `amount` from the bucket (1), or nothing when it holds less (0). A new bucket is full.
+        """Take `amount` from the bucket (1), or nothing when it holds less (0).
 
-        A negative amount is given back. Raises IndexError when there is no such entry.
+        A new bucket is full. A negative amount is given back. Raises IndexError when there is no
+        such entry.
         """
     def wait_ns(
         self, entry: int, now_ns: int, capacity: float, refill_per_s: float, amount: float
@@ -69,7 +66,6 @@ class BucketTable(Table):
         """Return how long until the bucket holds `amount` if nobody else takes it; -1: never."""
 
 @final
-@disjoint_base
 class DeploymentTable(Table):
     """What workers know together about each deployment.
 

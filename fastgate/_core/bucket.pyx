@@ -1,4 +1,4 @@
-"""What is kept about a limit, a token bucket, a deployment; shared between processes (see table.pyx).
+"""What processes share about a limit, a token bucket, a deployment; kept in tables (table.pyx).
 
 Exactness of a minute. A use at time t goes to the slot of second floor(t), and the window of second
 s is the 61 slots s-60 .. s. 60 slots would not do: a use at 0.9 s and one at 60.1 s are 59.2 s
@@ -15,8 +15,25 @@ whole numbers of them. So nothing is ever rounded and nothing drifts; 128 bits h
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 from libc.string cimport memset
 
-from fastgate._core.atomic cimport add_count, load, load_count, lock_word, store, store_count, store_word
-from fastgate._core.table cimport IDLE_NS, SECOND_NS, SLOTS, EntryHead, Region, Table, table_bytes, touch
+from fastgate._core.atomic cimport (
+    add_count,
+    load,
+    load_count,
+    lock_word,
+    store,
+    store_count,
+    store_word,
+)
+from fastgate._core.table cimport (
+    IDLE_NS,
+    SECOND_NS,
+    SLOTS,
+    EntryHead,
+    Region,
+    Table,
+    table_bytes,
+    touch,
+)
 
 cdef extern from *:
     """
@@ -87,7 +104,7 @@ cdef struct LimitEntry:
 cdef struct BucketEntry:
     EntryHead head
     int64_t full_at_ns
-    uint32_t current        # which of the two counts; the other one is written, then this is switched
+    uint32_t current        # which of the two counts; the other one is written, then this switched
     Debt debts[2]
 
 cdef struct DeploymentEntry:
@@ -169,7 +186,7 @@ cdef int64_t window_wait_ns(Window* window, int64_t now_ns, int64_t limit,
 
 
 cdef void window_repair(Window* window) noexcept nogil:
-    """The slots are right after a crash at any point, give or take the update itself; the sum may not be."""
+    """Add up anew: a crash can leave the sum wrong, but the slots right but for the last update."""
     cdef int i
     window.sum = 0
     for i in range(WINDOW_SLOTS):

@@ -7,8 +7,10 @@ from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
     SUB_BUCKETS = 8
-    BUCKETS = 320           # 8 + 39 octaves of 8: values up to 2^42 - 1 (73 min in ns), more goes to the last
+    # 8 + 39 octaves of 8: values up to 2^42 - 1 (73 min in ns), more goes to the last.
+    BUCKETS = 320
     HISTOGRAM_CELLS = 322   # count, sum, buckets
+
 
 @cython.final
 cdef class Counter:         # 8 bytes
@@ -18,6 +20,7 @@ cdef class Counter:         # 8 bytes
     cpdef void set(self, int64_t value) noexcept
     cpdef int64_t value(self) noexcept
 
+
 @cython.final
 cdef class Histogram:       # HISTOGRAM_CELLS * 8 bytes
     cdef object _owner
@@ -26,5 +29,7 @@ cdef class Histogram:       # HISTOGRAM_CELLS * 8 bytes
     cpdef uint64_t count(self) noexcept
     cpdef uint64_t sum(self) noexcept
     cpdef void merge(self, Histogram other) noexcept
-    cpdef double quantile(self, double q) noexcept      # middle of the bucket that holds it; nan when empty
-    cpdef uint64_t count_at_most(self, uint64_t value) noexcept     # for cumulative buckets
+    # The middle of the bucket that holds it; nan when empty.
+    cpdef double quantile(self, double q) noexcept
+    # For cumulative buckets.
+    cpdef uint64_t count_at_most(self, uint64_t value) noexcept

@@ -1,9 +1,14 @@
-"""HTTP/1.1 framing, sans-IO: bytes in, offsets out; strict RFC 9112. The contract for compiled callers is http1.pxd."""
+"""HTTP/1.1 framing, sans-IO: bytes in, offsets out; strict RFC 9112.
+
+The contract for compiled callers is http1.pxd.
+"""
 
 from collections.abc import Iterable
-from typing import final
+from typing import Self, final
 
 from typing_extensions import disjoint_base
+
+from fastgate._core.httpfaults import ProtocolError
 
 __all__ = [
     "NameSet",
@@ -15,28 +20,12 @@ __all__ = [
     "build_response_head",
 ]
 
-FAULTS: tuple[tuple[int, str, int], ...]
-"""(status, what was expected, what to show of what came), in the order of httphead.Code from BAD_METHOD on."""
-
-NOTHING: int
-BYTE: int
-FIELD_VALUE: int
-
-class ProtocolError(Exception):
-    """The peer's bytes are not HTTP/1.1 as we take it. The connection cannot be used on."""
-
-    status: int
-    """What to answer a client with: 400, 413, 414, 431, 501 or 505. Means nothing to a reader of responses."""
-
-    def __init__(self, status: int, message: str) -> None: ...
-
-@disjoint_base
 @final
 class NameSet:
     """A fixed set of field names, compared without case. O(names of that length), about 5 ns."""
 
-    def __init__(self, names: Iterable[bytes]) -> None:
-        """Raise ValueError for a name above 63 bytes."""
+    def __new__(cls, names: Iterable[bytes]) -> Self:
+        """Raise ValueError for a name above 63 bytes, or more than some 60,000 bytes in all."""
 
     def __contains__(self, name: bytes, /) -> bool: ...
 
@@ -46,7 +35,7 @@ class Reader:
 
     @property
     def head(self) -> bytes:
-        """The object that holds the head (None before it is complete): the segment itself when the head begins it."""
+        """What holds the head (None before it is complete): the segment when the head begins it."""
 
     @property
     def head_start(self) -> int:
@@ -64,7 +53,7 @@ class Reader:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the message lets the connection be used again. False where the body ends with it."""
+        """Whether the message lets the connection be used again."""
 
     @property
     def content_length(self) -> int:
@@ -78,7 +67,7 @@ class Reader:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole message has been read; known after feed_head() when there is no body."""
+        """Whether the whole message has been read; without a body after feed_head() already."""
 
     @property
     def body_bytes(self) -> int:
@@ -102,24 +91,28 @@ class Reader:
     """Limit of a request target; 16 KiB."""
 
     def feed_head(self, data: bytes, start: int) -> int:
-        """Take bytes of a head; return the offset in `data` behind it, or -1 when all was taken and more is needed.
+        """Take bytes of a head; return the offset in `data` behind it, or -1: more is needed.
 
-        `head` refers to `data` until reset() if the head begins it and is complete in it; else it is a copy.
-        Interim responses are skipped. Raises ProtocolError at the first byte that no valid head goes on with.
+        `head` is `data` itself until reset() if that begins with the head and has all of it; else
+        it is a copy. Interim responses are skipped. Raises ProtocolError at the first byte that no
+        valid head goes on with.
         """
 
     def feed_body(self, data: bytes, start: int) -> int:
-        """Take bytes of the body; return the offset in `data` behind the message, or -1 when it goes on.
+        """Take bytes of the body; return the offset in `data` behind the message, or -1.
 
-        Leaves the places of the payload in `data` (n_spans, span_start(), span_end()); copies nothing. Not to be
-        called when `complete`. Raises ProtocolError.
+        Leaves the places of the payload in `data` (n_spans, span_start(), span_end()); copies
+        nothing. Not to be called when `complete`. Raises ProtocolError.
         """
 
     def started(self) -> bool:
-        """Whether some byte of a start line has been fed since reset(). An empty line before it does not count."""
+        """Whether some byte of a start line has been fed since reset().
+
+        An empty line before it does not count: some clients end a body with one.
+        """
 
     def value(self, lower_name: bytes) -> bytes | None:
-        """Return a copy of the value of the first field of that name, which must be lower case. O(fields)."""
+        """Return the first field's value of that name (lower case), copied, or None."""
 
     def items(self) -> list[tuple[bytes, bytes]]:
         """Return all fields in order, names as the peer wrote them."""
@@ -131,15 +124,14 @@ class Reader:
         """Return where the span ends in the segment that was fed last."""
 
     def payload(self, data: bytes) -> bytes:
-        """Return the payload found by the last feed_body(data, ...), joined; `data` itself if it is all payload."""
+        """Return the payload that feed_body(data, ...) found; `data` itself if it is all."""
 
     def chunk(self, data: bytes) -> bytes:
-        """Return the same payload as one chunk; b"" when there is none, since an empty chunk ends a body."""
+        """Return the same payload as one chunk; b"" for none, since an empty chunk ends a body."""
 
     def reset(self) -> None:
-        """Make ready for the next message. Lets go of `head` and frees what an idle connection need not hold."""
+        """Make ready for the next message; free what an idle connection need not hold."""
 
-@disjoint_base
 @final
 class RequestReader(Reader):
     """Reads what clients send."""
@@ -164,12 +156,11 @@ class RequestReader(Reader):
         """Return the method, case kept; b"" before the head is complete."""
 
     def path(self) -> bytes:
-        """Return the path of the target, escapes kept; "/" for an absolute-form target without one."""
+        """Return the target's path, escapes kept; "/" for an absolute-form target without one."""
 
     def query(self) -> bytes:
         """Return what follows '?'; b"" also when there is no '?'."""
 
-@disjoint_base
 @final
 class ResponseReader(Reader):
     """Reads what an upstream answers."""
@@ -183,18 +174,18 @@ class ResponseReader(Reader):
         """Interim responses (1xx) skipped before this one; at most 16."""
 
     head_request: bool
-    """Whether the request was HEAD, whose answer has no body. Set it after reset(), before feed_head()."""
+    """Whether the request was HEAD, whose answer has no body. Set it after reset()."""
 
     def feed_eof(self) -> bool:
-        """Say that the connection ended; True if the message ended with it or before, else raise ProtocolError."""
+        """Say that the connection ended; True if the message has, else raise ProtocolError."""
 
 def build_request_head(
     prefix: bytes, reader: RequestReader, allowed: NameSet, extra: bytes, content_length: int
 ) -> bytes:
     """Return prefix + allowed fields of `reader` + extra + framing + CRLF, in one allocation.
 
-    `prefix` and `extra` are whole lines. Hop-by-hop fields, those named by Connection and those that frame the
-    message are never copied. content_length -1: chunked; -2: no framing field.
+    `prefix` and `extra` are whole lines. Hop-by-hop fields, those named by Connection and those
+    that frame the message are never copied. content_length -1: chunked; -2: no framing field.
     """
 
 def build_response_head(
@@ -202,5 +193,5 @@ def build_response_head(
 ) -> bytes:
     """Return status line + fields of `reader` but the denied + extra + framing + CRLF.
 
-    The reason phrase is ours. Left out besides are the fields that build_request_head() never copies.
+    The reason phrase is ours. Left out besides is what build_request_head() never copies.
     """

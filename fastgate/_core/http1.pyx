@@ -1,12 +1,14 @@
 """HTTP/1.1 framing, sans-IO: bytes in, offsets out. The contract is http1.pxd.
 
-Here is the face: segments, limits, errors, what is handed out. The machines are in httphead.pxd (the head) and
-httpbody.pxd (the body), the character rules in httpchars.pxd, the writing of heads in httpbuild.pxd.
+Here is the face: segments, limits, errors, what is handed out. The machines are in httphead.pxd
+(the head) and httpbody.pxd (the body), the character rules in httpchars.pxd, the writing of heads
+in httpbuild.pxd, the messages in httpfaults.py.
 
-    feed_head -> _scan (request line | status line, fields) -> _accept (what the head means) -> feed_body ...
+    feed_head -> _scan (start line, fields) -> _conclude (what the head means) -> feed_body ...
 
-Invariants: a byte is scanned once, whatever pieces it came in; no offset leaves its buffer; what a peer sends costs
-at most max_head_bytes of memory plus one span a chunk; after ProtocolError only reset() is allowed.
+Invariants: a byte is scanned once, whatever pieces it came in; no offset leaves its buffer; what a
+peer sends costs at most max_head_bytes of memory plus one span a chunk of the segment being read;
+after ProtocolError only reset() is allowed.
 """
 
 cimport cython
@@ -26,9 +28,11 @@ from fastgate._core.httpbuild cimport (
 from fastgate._core.httpchars cimport LOWER, Bytes, equals
 from fastgate._core.httphead cimport (
     CODING, CONTINUE, CUT_SHORT, DONE, FIELD_START, HEAD_DONE, HEAD_TOO_LONG, HOST,
-    INTERIM_WITH_BODY, MAX_INTERIM, NEED_MORE, NO_HOST, NO_MEMORY, SKIPPED, START, START_AGAIN, SWITCHED,
-    TOO_MANY_INTERIM, scan_fields, scan_request_line, scan_status_line, wants_keep_alive,
+    INTERIM_WITH_BODY, MAX_INTERIM, NEED_MORE, NO_HOST, NO_MEMORY, SKIPPED, START, START_AGAIN,
+    SWITCHED, TOO_MANY_INTERIM, scan_fields, scan_request_line, scan_status_line, wants_keep_alive,
 )
+
+from fastgate._core.httpfaults import BYTE, FAULTS, FIELD_VALUE, ProtocolError
 
 __all__ = [
     "NameSet",
@@ -40,65 +44,11 @@ __all__ = [
     "build_response_head",
 ]
 
-# What to show of the bytes that came: only what cannot hold a key. A target or another field's
-# value can.
-NOTHING, BYTE, FIELD_VALUE = range(3)
-
-# In the order of httphead.Code, from BAD_METHOD on: status for a client, what was expected, what to
-# show.
-FAULTS = (
-    (400, "expected a method", BYTE),
-    (501, "CONNECT is not served", NOTHING),
-    (400, "expected a target in origin-form or absolute-form, without a fragment", BYTE),
-    (414, "the target is too long", NOTHING),
-    (400, "expected HTTP/1.1 or HTTP/1.0", BYTE),
-    (505, "only HTTP/1.1 and HTTP/1.0 are served", NOTHING),
-    (400, "expected a status of three digits from 100 to 599", BYTE),
-    (400, "expected a reason phrase or CRLF", BYTE),
-    (400, "expected CRLF", BYTE),
-    (400, "expected a field name or the empty line", BYTE),
-    (400, "expected a field name and a colon", BYTE),
-    (400, "expected a field value", BYTE),
-    (431, "too many fields", NOTHING),
-    (431, "the head is too long", NOTHING),
-    (400, "expected a Host field", NOTHING),
-    (400, "expected one Host field, got two", NOTHING),
-    (400, "expected a host and perhaps a port", FIELD_VALUE),
-    (400, "expected one Content-Length, got two", FIELD_VALUE),
-    (400, "expected a Content-Length in decimal digits", FIELD_VALUE),
-    (413, "expected a Content-Length of at most 18 digits", FIELD_VALUE),
-    (400, "expected one Transfer-Encoding, got two", FIELD_VALUE),
-    (501, "expected no Transfer-Encoding but chunked", FIELD_VALUE),
-    (400, "expected no Transfer-Encoding in HTTP/1.0", FIELD_VALUE),
-    (400, "expected Content-Length or Transfer-Encoding, got both", NOTHING),
-    (431, "the Connection fields are too long", NOTHING),
-    (502, "expected no 101: no upgrade was asked for", NOTHING),
-    (502, "too many interim responses", NOTHING),
-    (502, "expected no body in an interim response", NOTHING),
-    (400, "expected a chunk size in hexadecimal digits", BYTE),
-    (413, "the chunk size is too large", NOTHING),
-    (400, "the chunk extensions are too long", NOTHING),
-    (400, "expected a chunk extension", BYTE),
-    (400, "expected CRLF behind the chunk", BYTE),
-    (400, "a trailer section must not have that field", NOTHING),
-    (431, "the trailer section is too long", NOTHING),
-    (502, "the connection ended before the message did", NOTHING),
-)
-
 cdef enum:
     DEFAULT_HEAD_BYTES = 32 * 1024      # four of nginx's large_client_header_buffers
     DEFAULT_TARGET_BYTES = 16 * 1024    # RFC 9112 3 asks for 8,000 at least
     KEPT_SPANS = 8                      # 128 bytes an idle connection
-    MAX_NAME_BYTES = 63
-    SHOWN_BYTES = 80
-
-
-class ProtocolError(Exception):
-    """The peer's bytes are not HTTP/1.1 as we take it."""
-
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
+    MAX_NAME_BYTES = 63                 # the longest registered field name has 44
 
 
 @cython.final
@@ -169,7 +119,8 @@ cdef class Reader:
         cdef Py_ssize_t held, taken
         cdef Bytes p
         cdef int code
-        assert 0 <= start <= size and self._state < HEAD_DONE, "a head is not what comes next"
+        assert 0 <= start <= size, "no such place"
+        assert self._state < HEAD_DONE, "a head is not what comes next"
         while start < size:
             held = 0 if self._partial is None else PyByteArray_GET_SIZE(self._partial)
             taken = max(0, min(size - start, self.max_head_bytes - held))
@@ -191,16 +142,18 @@ cdef class Reader:
             self._restart()
         return -1
 
-    cdef Bytes _hold(self, bytes data, Py_ssize_t start, Py_ssize_t held, Py_ssize_t taken) except NULL:
+    cdef Bytes _hold(
+            self, bytes data, Py_ssize_t start, Py_ssize_t held, Py_ssize_t taken) except NULL:
         # Where the head is, as far as it has come: in the segment, or joined in _partial.
         if self.fields == NULL:
             self.fields = <Field*>malloc(MAX_FIELDS * sizeof(Field))
             if self.fields == NULL:
                 raise MemoryError
+        cdef Bytes fresh = <Bytes>PyBytes_AS_STRING(data) + start
         if held == 0:
-            return <Bytes>PyBytes_AS_STRING(data) + start
+            return fresh
         PyByteArray_Resize(self._partial, held + taken)
-        memcpy(PyByteArray_AS_STRING(self._partial) + held, PyBytes_AS_STRING(data) + start, <size_t>taken)
+        memcpy(PyByteArray_AS_STRING(self._partial) + held, fresh, <size_t>taken)
         return <Bytes>PyByteArray_AS_STRING(self._partial)
 
     cdef int _keep_head(self, bytes data, Bytes p, Py_ssize_t end) except -1:
@@ -227,7 +180,8 @@ cdef class Reader:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t at = start
         cdef int code = NEED_MORE
-        assert 0 <= start <= size and HEAD_DONE < self._state < BODY_DONE, "a body is not what comes next"
+        assert 0 <= start <= size, "no such place"
+        assert HEAD_DONE < self._state < BODY_DONE, "a body is not what comes next"
         self.n_spans = 0
         if self._state >= SIZE_START:
             code = scan_chunked(self, <Bytes>PyBytes_AS_STRING(data), &at, size)
@@ -253,6 +207,7 @@ cdef class Reader:
         cdef Field* field
         cdef bytes got = None
         self._state = BODY_DONE
+        self.n_spans = 0
         if code == NO_MEMORY:
             return MemoryError()
         status, message, shown = FAULTS[code - SKIPPED - 1]
@@ -261,12 +216,9 @@ cdef class Reader:
         elif shown == FIELD_VALUE:
             field = self.fields + self.n_fields - 1
             got = <bytes>(<const char*>p)[field.value_start:field.value_end]
-        if got is not None:
-            message = f"{message}, got {repr(got[:SHOWN_BYTES])[:SHOWN_BYTES]}"
         self._partial = None
         self.n_fields = 0
-        self.n_spans = 0
-        return ProtocolError(status, message)
+        return ProtocolError(status, message, got)
 
     cpdef bint started(self) noexcept:
         return self._state > START_AGAIN
@@ -282,7 +234,9 @@ cdef class Reader:
         p = <Bytes>PyBytes_AS_STRING(self.head)
         for i in range(self.n_fields):
             field = self.fields + i
-            if field.name_end - field.name_start == length and equals(p + field.name_start, name, length):
+            if field.name_end - field.name_start != length:
+                continue
+            if equals(p + field.name_start, name, length):
                 return self._part(field.value_start, field.value_end)
         return None
 
@@ -311,10 +265,12 @@ cdef class Reader:
 
     cdef Py_ssize_t _payload_bytes(self, bytes data) except -1:
         cdef Py_ssize_t total = 0
+        cdef Py_ssize_t end = 0
         cdef Py_ssize_t i
         for i in range(self.n_spans):
-            total += self.spans[i].end - self.spans[i].start
-        assert total == 0 or self.spans[self.n_spans - 1].end <= PyBytes_GET_SIZE(data), "another segment"
+            end = self.spans[i].end
+            total += end - self.spans[i].start
+        assert end <= PyBytes_GET_SIZE(data), "not the segment that was fed last"
         return total
 
     cdef unsigned char* _put_payload(self, bytes data, unsigned char* to) noexcept:
@@ -407,7 +363,9 @@ cdef class RequestReader(Reader):
         if self.head is None:
             return b""
         # RFC 9112 3.2.1: an absolute-form target may have an empty path, which is "/".
-        return b"/" if self.path_start == self.path_end else self._part(self.path_start, self.path_end)
+        if self.path_start == self.path_end:
+            return b"/"
+        return self._part(self.path_start, self.path_end)
 
     cpdef bytes query(self):
         return b"" if self.head is None else self._part(self.query_start, self.query_end)
@@ -469,8 +427,8 @@ cdef class ResponseReader(Reader):
         self.head_request = False
 
 
-cdef bytes join_head(Bytes first, Py_ssize_t first_bytes, Reader reader, NameSet names, bint listed, bytes extra,
-                     long long content_length):
+cdef bytes join_head(Bytes first, Py_ssize_t first_bytes, Reader reader, NameSet names,
+                     bint listed, bytes extra, long long content_length):
     cdef bint chosen[MAX_FIELDS]
     cdef unsigned char last[FRAMING_BYTES]
     cdef Py_ssize_t last_bytes = framing(content_length, last)
@@ -492,8 +450,8 @@ cdef bytes join_head(Bytes first, Py_ssize_t first_bytes, Reader reader, NameSet
 
 cpdef bytes build_request_head(bytes prefix, RequestReader reader, NameSet allowed, bytes extra,
                                long long content_length):
-    return join_head(<Bytes>PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), reader, allowed, True, extra,
-                     content_length)
+    return join_head(<Bytes>PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), reader, allowed,
+                     True, extra, content_length)
 
 
 cpdef bytes build_response_head(int status, ResponseReader reader, NameSet denied, bytes extra,

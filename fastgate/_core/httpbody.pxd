@@ -1,19 +1,21 @@
 # The body of a message: where its payload lies in a segment. Chunked coding (RFC 9112 7.1) is a
 # state machine a byte wide:
 #
-#   SIZE_START SIZE [extensions] SIZE_LF  DATA DATA_CR DATA_LF  SIZE_START ...    a size of 0: TRAILER_START
+#   SIZE_START SIZE [extensions] SIZE_LF  DATA DATA_CR DATA_LF  SIZE_START ...
 #   extensions = *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )
-#   TRAILER_START [TRAILER_NAME TRAILER_VALUE TRAILER_LF TRAILER_START]* BODY_LF BODY_DONE
+#   size 0: TRAILER_START [TRAILER_NAME TRAILER_VALUE TRAILER_LF TRAILER_START]* BODY_LF BODY_DONE
 #
 # Extensions and trailers are checked and dropped. Offsets count from the beginning of the segment.
 
 from fastgate._core.http1 cimport Reader, Span
 from fastgate._core.httpchars cimport (
-    CLASS, CR, HEX, HTAB, LF, LOWER, QDTEXT, SP, TCHAR, VALUE, Bytes, is_blank, is_digit, is_forbidden_trailer,
+    CLASS, CR, HEX, LF, LOWER, QDTEXT, TCHAR, VALUE, Bytes, is_blank, is_digit,
+    is_forbidden_trailer,
 )
 from fastgate._core.httphead cimport (
-    BAD_CHUNK_END, BAD_CHUNK_SIZE, BAD_EXTENSION, BAD_FIELD_START, BAD_LINE_END, BAD_NAME, BAD_VALUE,
-    CHUNK_LINE_TOO_LONG, DONE, FORBIDDEN_TRAILER, HEAD_DONE, HUGE_CHUNK, NEED_MORE, NO_MEMORY, TRAILER_TOO_LONG,
+    BAD_CHUNK_END, BAD_CHUNK_SIZE, BAD_EXTENSION, BAD_FIELD_START, BAD_LINE_END, BAD_NAME,
+    BAD_VALUE, CHUNK_LINE_TOO_LONG, DONE, FORBIDDEN_TRAILER, HEAD_DONE, HUGE_CHUNK, NEED_MORE,
+    NO_MEMORY, TRAILER_TOO_LONG,
 )
 from libc.stdlib cimport realloc
 
@@ -155,6 +157,7 @@ cdef inline int end_element(Reader r, unsigned char c, BodyState blank, int wron
 
 cdef inline int on_extension(Reader r, unsigned char c) noexcept nogil:
     cdef int state = r._state
+    cdef BodyState blank
     if r._line_bytes > MAX_CHUNK_LINE_BYTES:
         return CHUNK_LINE_TOO_LONG
     if state == EXT_QUOTED:
@@ -185,7 +188,8 @@ cdef inline int on_extension(Reader r, unsigned char c) noexcept nogil:
     elif state == EXT_NAME and c == c'=':
         r._state = EXT_VALUE_START
     elif state == AFTER_QUOTED or not CLASS[c] & TCHAR:
-        return end_element(r, c, AFTER_EXT_NAME if state == EXT_NAME else BEFORE_SEMICOLON, BAD_EXTENSION)
+        blank = AFTER_EXT_NAME if state == EXT_NAME else BEFORE_SEMICOLON
+        return end_element(r, c, blank, BAD_EXTENSION)
     return NEED_MORE
 
 
@@ -212,7 +216,9 @@ cdef inline int on_trailer(Reader r, unsigned char c) noexcept nogil:
             return BAD_NAME
         r.whole = False
         r._state = TRAILER_VALUE
-        return FORBIDDEN_TRAILER if is_forbidden_trailer(r._trailer, r._trailer_bytes) else NEED_MORE
+        if is_forbidden_trailer(r._trailer, r._trailer_bytes):
+            return FORBIDDEN_TRAILER
+        return NEED_MORE
     if r._state == TRAILER_VALUE:
         if c == CR:
             r._state = TRAILER_LF

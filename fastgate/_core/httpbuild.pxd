@@ -30,7 +30,8 @@ cdef inline bint is_named_by_connection(Reader r, Bytes p, Bytes name, int lengt
     return False
 
 
-cdef inline Py_ssize_t choose(Reader r, Bytes p, NameSet names, bint listed, bint* chosen) noexcept nogil:
+cdef inline Py_ssize_t choose(
+        Reader r, Bytes p, NameSet names, bint listed, bint* chosen) noexcept nogil:
     # Mark the fields to copy, those that are (listed) or are not in `names`; return the bytes that
     # they need.
     cdef Py_ssize_t total = 0
@@ -49,12 +50,14 @@ cdef inline Py_ssize_t choose(Reader r, Bytes p, NameSet names, bint listed, bin
     return total
 
 
-cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t length) noexcept nogil:
+cdef inline unsigned char* put(
+        unsigned char* to, const void* source, Py_ssize_t length) noexcept nogil:
     memcpy(to, source, <size_t>length)
     return to + length
 
 
-cdef inline unsigned char* put_fields(Reader r, Bytes p, const bint* chosen, unsigned char* to) noexcept nogil:
+cdef inline unsigned char* put_fields(
+        Reader r, Bytes p, const bint* chosen, unsigned char* to) noexcept nogil:
     cdef Field* field
     cdef int i
     for i in range(r.n_fields):

@@ -12,8 +12,8 @@
 
 from fastgate._core.http1 cimport MAX_FIELDS, Field, Reader, RequestReader, ResponseReader
 from fastgate._core.httpchars cimport (
-    CLASS, CR, LF, SP, TARGET, TCHAR, VALUE, Bytes, decimal, equals, is_alpha, is_blank, is_digit, is_host,
-    next_member, run_of, skip_authority,
+    CLASS, CR, LF, SP, TARGET, TCHAR, VALUE, Bytes, decimal, equals, is_alpha, is_blank, is_digit,
+    is_host, next_member, run_of, skip_authority,
 )
 from libc.string cimport memcmp
 
@@ -37,7 +37,7 @@ cdef enum State:
     END_LF
     HEAD_DONE
 
-cdef enum Code:             # the messages stand in http1.FAULTS, in this order
+cdef enum Code:             # the messages are in httpfaults.py, in this order
     NEED_MORE
     DONE
     SKIPPED             # an interim response is complete; the answer follows

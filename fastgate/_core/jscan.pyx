@@ -61,7 +61,7 @@ cdef class BodyScan:
         self._clear()
 
     cpdef int scan(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
-        if not 0 <= start <= end <= PyBytes_GET_SIZE(data):
+        if not 0 <= start <= end <= len(data):
             raise ValueError(f"expected 0 <= start <= end <= {len(data)}, got {start} and {end}")
         self._clear()
         self.model = None
@@ -79,7 +79,7 @@ cdef class BodyScan:
         cdef bytes front = b""
         cdef Edit[3] edits
         cdef int n = 0
-        if not 0 <= start <= self.open_at < self.scanned_end == end <= PyBytes_GET_SIZE(data):
+        if not 0 <= start <= self.open_at < self.scanned_end == end <= len(data):
             raise ValueError("expected the body that was scanned last")
         if name is not None and self.model_at.start < 0:
             front = b'"model":"' + name + b'",'

@@ -5,7 +5,7 @@
 # Invariants: nothing that an event says counts before its empty line has come; any split of the
 # same bytes gives the same facts; no input raises. Behind [DONE] events are counted, nothing more.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 
 from .answer cimport (
     COUNTS,
@@ -54,7 +54,7 @@ cdef class Scanner:
 
     cpdef int feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
         cdef Bytes base = <Bytes>PyBytes_AS_STRING(data)
-        if not 0 <= start <= end <= PyBytes_GET_SIZE(data):
+        if not 0 <= start <= end <= len(data):
             raise ValueError(f"expected 0 <= start <= end <= {len(data)}, got {start} and {end}")
         self.seen = NOTHING
         self.boundary = start

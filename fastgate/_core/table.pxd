@@ -5,9 +5,10 @@
 # 60 s, or for as long as the entry has something in flight. A short lock word per entry names its
 # holder, so that release_worker() can break what a dead worker left.
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastgate._core.atomic cimport load, store
+from fastgate._core.atomic cimport store
 
 cdef extern from *:
     # Not an enum: those are unsigned, and times are not.
@@ -18,7 +19,8 @@ cdef extern from *:
     """
     const int64_t SECOND_NS "FG_SECOND_NS"
     const int64_t FRESH_NS "FG_FRESH_NS"
-    const int64_t IDLE_NS "FG_IDLE_NS"      # longer than the minute window: what is forgotten counts nothing
+    # Longer than the minute window, so that what is forgotten counts nothing.
+    const int64_t IDLE_NS "FG_IDLE_NS"
 
 cdef enum:
     SLOTS = 66              # processes that can use a table: 64 workers, control, supervisor
@@ -31,11 +33,14 @@ cdef struct EntryHead:              # every entry starts with this
     uint32_t lock                   # holder's slot + 1
     int64_t used_ns
 
+
+@cython.final
 cdef class Region:
     # A part of a writable buffer (mmap), held for as long as tables point into it.
     cdef object _buffer
     cdef unsigned char* base
     cdef readonly Py_ssize_t size
+
 
 cdef class Table:
     cdef Region _region
@@ -54,13 +59,16 @@ cdef class Table:
     cdef bint _refresh(self, Py_ssize_t entry, uint64_t key, int64_t now_ns) noexcept nogil
     cdef Py_ssize_t _claim(self, uint64_t key, int64_t now_ns) noexcept nogil
     cdef bint _reclaim(self, Py_ssize_t entry, int64_t now_ns) noexcept nogil
-    cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns) noexcept    # found or claimed; -1: table full
-    cpdef void release_worker(self, int worker) noexcept                   # that worker is dead
+    # Found or claimed; -1: table full.
+    cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns) noexcept
+    # That worker is dead.
+    cpdef void release_worker(self, int worker) noexcept
 
     cdef inline EntryHead* _at(self, Py_ssize_t entry) noexcept nogil:     # NULL: out of range
         if 0 <= entry < self.capacity:
             return <EntryHead*>(self._entries + entry * self._entry_bytes)
         return NULL
+
 
 cdef Py_ssize_t table_bytes(Py_ssize_t entries, Py_ssize_t entry_bytes) noexcept nogil
 

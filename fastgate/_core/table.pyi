@@ -1,7 +1,6 @@
-from collections.abc import Buffer
 from typing import final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 MAX_WORKERS: int
 """How many workers can share a table."""
@@ -11,7 +10,6 @@ SUPERVISOR: int
 """The slot, beside the workers', of the supervisor."""
 
 @final
-@disjoint_base
 class Region:
     """A part of a writable buffer, held for as long as a table points into it."""
 
@@ -19,7 +17,10 @@ class Region:
     """In bytes."""
 
     def __new__(cls, buffer: Buffer, offset: int = 0, size: int = -1) -> Region:
-        """Take `size` bytes (-1: the rest) at `offset`, aligned to 8. Raises ValueError, BufferError."""
+        """Take `size` bytes (-1: the rest) at `offset`, aligned to 8.
+
+        Raises ValueError when they are not there, BufferError when they can't be written.
+        """
 
 @disjoint_base
 class Table:

@@ -22,7 +22,15 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastgate._core.atomic cimport load, load_key, lock_word, store, store_key, store_word, swap_word
+from fastgate._core.atomic cimport (
+    load,
+    load_key,
+    lock_word,
+    store,
+    store_key,
+    store_word,
+    swap_word,
+)
 
 cdef extern from *:
     """
@@ -76,6 +84,8 @@ cdef class Table:
         self._region = region
         self.worker = worker
         self._holder = worker + 1
+        # Each kind of table lays itself out again; without that, entries are bare heads.
+        self._lay_out(sizeof(EntryHead))
 
     cdef int _lay_out(self, Py_ssize_t entry_bytes) except -1:
         cdef Py_ssize_t size = self._region.size
@@ -95,9 +105,9 @@ cdef class Table:
     # hot: begin
     cdef Py_ssize_t _find(self, uint64_t key) noexcept nogil:
         cdef Py_ssize_t i = home_of(key, self.capacity)
-        cdef Py_ssize_t n
+        cdef Py_ssize_t _n
         cdef uint64_t found
-        for n in range(self.capacity):
+        for _n in range(self.capacity):
             found = load_key(self._keys + i)
             if found == key:
                 return i
@@ -122,9 +132,9 @@ cdef class Table:
         return ours
 
     cdef Py_ssize_t _claim(self, uint64_t key, int64_t now_ns) noexcept nogil:
-        """Take the first place on the key's path that is empty or idle. The table's lock is held."""
+        """Take the first empty or idle place on the key's path. The table's lock is held."""
         cdef Py_ssize_t i = self._find(key)
-        cdef Py_ssize_t n
+        cdef Py_ssize_t _n
         cdef uint64_t found
         cdef int64_t idle_ns
         cdef int64_t soonest_ns = INT64_MAX
@@ -133,7 +143,7 @@ cdef class Table:
         if now_ns < self._head.full_until_ns:
             return -1
         i = home_of(key, self.capacity)
-        for n in range(self.capacity):
+        for _n in range(self.capacity):
             found = load_key(self._keys + i)
             idle_ns = 0
             if found != EMPTY and found != RECLAIMED:

@@ -1,11 +1,14 @@
 """The configuration as one frozen tree: every option once, units parsed, secrets as bytes.
 
 `load.py` builds it from LiteLLM's config.yaml; `snapshot.py` compiles it into what a worker looks
-things up in. The tree travels between processes as msgpack (msgspec), so it holds plain values only.
-Names end in their unit: `_s` seconds, `_bytes` bytes. 0 means "no limit" only where said.
+things up in. The tree travels between processes as msgpack, so it holds plain values only. Names
+end in their unit: `_s` seconds, `_bytes` bytes. 0 means "no limit" only where said. The strings
+under the fields are the text of docs/configuration.md.
 """
 
 from __future__ import annotations
+
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,69 +24,98 @@ __all__ = [
     "VirtualKey",
 ]
 
+# What values an option may have stands in its type; `0` is in range only where it means something.
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Size = Annotated[int, msgspec.Meta(gt=0)]
+Time = Annotated[float, msgspec.Meta(gt=0)]
+Grace = Annotated[float, msgspec.Meta(ge=0)]
+
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen, and who may manage."""
 
     host: str = "127.0.0.1"
-    port: int = 4000
+    port: Port = 4000
+    """0: any free one."""
     unix_socket: str = ""
     """Listen here as well; empty: no."""
-    workers: int = 0
+    workers: Count = 0
     """0: one per core."""
     tls_cert_file: str = ""
+    """PEM; empty: plain HTTP."""
     tls_key_file: str = ""
+    """PEM; empty: the key stands in the certificate's file."""
     master_key_hash: str = ""
-    """SHA-256 hex of the master key; empty: none (loopback only, and then every caller is admin)."""
+    """SHA-256 hex of the master key. Empty: none, which only a loopback address may have; where
+    there are no virtual keys either, every caller is admin."""
+    key_header: str = ""
+    """A field that is looked at for a key before all others; lower case."""
+
+    def __repr__(self) -> str:
+        # The hash of a weak master key can be guessed from.
+        return f"Server(host={self.host!r}, port={self.port})"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a client may take. The numbers and their origin: docs/threat-model.md."""
 
-    head_timeout_s: float = 10.0
+    head_timeout_s: Time = 10.0
     """For the whole request head, not between reads."""
-    body_idle_timeout_s: float = 30.0
-    body_timeout_s: float = 300.0
-    keepalive_timeout_s: float = 75.0
-    send_timeout_s: float = 60.0
+    body_idle_timeout_s: Time = 30.0
+    """Between two reads of a request body."""
+    body_timeout_s: Time = 300.0
+    """For the whole request body."""
+    keepalive_timeout_s: Time = 75.0
+    """Between two requests of a connection."""
+    send_timeout_s: Time = 60.0
     """A client that takes no byte for so long is cut off."""
-    max_head_bytes: int = 32 * 1024
-    max_target_bytes: int = 16 * 1024
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_upload_bytes: int = 100 * 1024 * 1024
+    max_head_bytes: Size = 32 * 1024
+    """Request line and fields; above: 431."""
+    max_target_bytes: Size = 16 * 1024
+    """Path and query; above: 414."""
+    max_body_bytes: Size = 32 * 1024 * 1024
+    """JSON bodies, held in memory; above: 413."""
+    max_upload_bytes: Size = 100 * 1024 * 1024
     """Multipart bodies: streamed, so this bounds traffic, not memory."""
-    max_form_bytes: int = 1024 * 1024
+    max_form_bytes: Size = 1024 * 1024
     """Of a multipart body, what may be buffered until the model field is found."""
-    max_connections: int = 0
+    max_connections: Count = 0
     """A worker's downstream connections; 0: 60 % of RLIMIT_NOFILE."""
-    high_water_bytes: int = 64 * 1024
-    low_water_bytes: int = 16 * 1024
-    drain_grace_s: float = 600.0
-    hasten_grace_s: float = 5.0
+    high_water_bytes: Size = 64 * 1024
+    """With more than this unsent, nothing more is read from the other side."""
+    low_water_bytes: Size = 16 * 1024
+    """With less than this unsent, reading goes on."""
+    drain_grace_s: Grace = 600.0
+    """What running requests get after SIGTERM."""
+    hasten_grace_s: Grace = 5.0
     """After a second SIGTERM."""
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """Pools and timeouts towards engines; a deployment's own values win."""
 
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: Time = 5.0
     """TLS included."""
-    idle_timeout_s: float = 4.0
+    idle_timeout_s: Time = 4.0
     """Below the 5 s after which vLLM and SGLang close idle connections."""
-    max_age_s: float = 600.0
-    max_connections: int = 1024
+    max_age_s: Time = 600.0
+    """After so long a connection is not used for another request."""
+    max_connections: Size = 1024
     """Per origin and worker."""
-    max_waiting: int = 1024
+    max_waiting: Count = 1024
     """Requests that may wait for a connection, per origin and worker."""
-    max_wait_s: float = 10.0
-    dns_ttl_s: float = 30.0
-    timeout_s: float = 600.0
+    max_wait_s: Time = 10.0
+    """How long they may wait."""
+    dns_ttl_s: Time = 30.0
+    """How long an address is used before the name is looked up again."""
+    timeout_s: Time = 600.0
     """To the first byte of an answer that is not streamed."""
-    stream_timeout_s: float = 120.0
+    stream_timeout_s: Time = 120.0
     """To the first event of a stream."""
-    stall_timeout_s: float = 120.0
+    stall_timeout_s: Time = 120.0
     """Between bytes of an answer."""
-    ping_timeout_s: float = 600.0
+    ping_timeout_s: Time = 600.0
     """A stream of nothing but comments is cut after so long."""
 
 
@@ -130,6 +162,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """-1: as the router says."""
     mode: str = ""
     """`model_info.mode`, for /v1/models and /health."""
+    access_groups: list[str] = []
+    """`model_info.access_groups`: names that stand for this group in a key's `models`."""
+
+    def __repr__(self) -> str:
+        # `auth_value` and `headers` hold secrets, and a repr ends up in logs.
+        return f"Deployment(id={self.id!r}, group={self.group!r}, api_base={self.api_base!r})"
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,8 +181,7 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 class Router(msgspec.Struct, frozen=True, kw_only=True):
     """Choice among deployments, retries, fallbacks, cooldown: LiteLLM's names and defaults."""
 
-    routing_strategy: str = "simple-shuffle"
-    """simple-shuffle | least-busy"""
+    routing_strategy: Literal["simple-shuffle", "least-busy"] = "simple-shuffle"
     num_retries: int = 2
     retry_after_s: float = 0.0
     """Least wait before a retry on the same deployment."""
@@ -175,9 +212,10 @@ class VirtualKey(msgspec.Struct, frozen=True, kw_only=True):
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is written where. Never keys, never prompts."""
 
-    level: str = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe event that is written."""
     access_log: str = "stdout"
-    """stdout | off | a path"""
+    """`stdout`, `off`, or the path of a file."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from fastgate.gateway.context import (
     PHASE_WAIT,
 )
 from fastgate.gateway.decide import Action, Facts
+from fastgate.gateway.record import tokens_used
 from fastgate.gateway.respond import error_event, wrapped_error
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ ERROR_BODY_BYTES = 64 * 1024
 # Waits between retries of the same group: 0.5 s doubling to 8 s, as LiteLLM and the OpenAI SDK have it.
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
+
+BUDGET_RATIO = 0.2
+BUDGET_LEAST = 3
+BUDGET_WINDOW_NS = 10_000_000_000
 
 # Fields of an upstream's error that a client can act on.
 _ERROR_FIELDS = (
@@ -60,34 +65,36 @@ _CONNECT_TEXTS = {
 class RetryBudget:
     """At most 20 % of requests + 3 may be retries, over the last 10 to 20 s (Finagle's and Linkerd's shape)."""
 
-    RATIO = 0.2
-    LEAST = 3
-    WINDOW_NS = 10_000_000_000
-
     def __init__(self) -> None:
-        self._until_ns = 0
-        self._requests = [0, 0]
-        self._retries = [0, 0]
+        self.until_ns = 0
+        self.requests = 0
+        self.requests_before = 0
+        self.retries = 0
+        self.retries_before = 0
 
     def on_request(self, now_ns: int) -> None:
-        self._turn(now_ns)
-        self._requests[0] += 1
+        if now_ns >= self.until_ns:
+            self._turn(now_ns)
+        self.requests += 1
 
     def on_retry(self, now_ns: int) -> None:
-        self._turn(now_ns)
-        self._retries[0] += 1
+        if now_ns >= self.until_ns:
+            self._turn(now_ns)
+        self.retries += 1
 
     def allows(self, now_ns: int) -> bool:
-        self._turn(now_ns)
-        return sum(self._retries) < self.LEAST + self.RATIO * sum(self._requests)
+        """May one more request be retried now?"""
+        if now_ns >= self.until_ns:
+            self._turn(now_ns)
+        requests = self.requests + self.requests_before
+        return self.retries + self.retries_before < BUDGET_LEAST + BUDGET_RATIO * requests
 
     def _turn(self, now_ns: int) -> None:
-        if now_ns < self._until_ns:
-            return
-        both = now_ns < self._until_ns + self.WINDOW_NS
-        self._requests = [0, self._requests[0] if both else 0]
-        self._retries = [0, self._retries[0] if both else 0]
-        self._until_ns = now_ns + self.WINDOW_NS
+        recent = now_ns < self.until_ns + BUDGET_WINDOW_NS
+        self.requests_before = self.requests if recent else 0
+        self.retries_before = self.retries if recent else 0
+        self.requests = self.retries = 0
+        self.until_ns = now_ns + BUDGET_WINDOW_NS
 
 
 class UpstreamAnswer:
@@ -106,6 +113,7 @@ class Attempts:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
+        self.router = pipeline.router
         self.budget = RetryBudget()
 
     # outcomes
@@ -114,10 +122,9 @@ class Attempts:
         """The answer was passed on to its end."""
         if context.counted:
             self.budget.on_request(now_ns)
-            self.pipeline.router.deployments.count(
-                context.target.entry, now_ns, context.error_kind != ""
-            )
-            self.leave(context, self._tokens(context))
+            target = context.target
+            self.router.deployments.count(target.entry, now_ns, context.error_kind != "")
+            self.leave(context, tokens_used(context))
 
     def on_connect_failed(self, context: Context, kind: str, detail: str) -> None:
         self._count("fastgate_upstream_connects_total", context, outcome=kind)
@@ -244,13 +251,13 @@ class Attempts:
             self.leave(context, -2)
             return
         self._let_go(context)
-        self.leave(context, self._tokens(context))
+        self.leave(context, tokens_used(context))
 
     def leave(self, context: Context, tokens: int) -> None:
         """Give back what the attempt was counted for. `tokens`: used; -1 unknown; -2: it never went out."""
         if context.counted:
             context.counted = False
-            self.pipeline.router.leave(context, context.target, monotonic_ns(), tokens)
+            self.router.leave(context, context.target, monotonic_ns(), tokens)
 
     # going on
 
@@ -370,7 +377,7 @@ class Attempts:
             else False
         )
         tries = max(0, context.attempts - 1)
-        jitter = 0.75 + 0.25 * self.pipeline.router.random()
+        jitter = 0.75 + 0.25 * self.router.random()
         return Facts(
             status=status,
             connect=connect,
@@ -378,7 +385,7 @@ class Attempts:
             replayable=self._replayable(context),
             retries_left=context.retries_left,
             within_budget=self.budget.allows(now_ns),
-            others=context.plan is not None and self.pipeline.router.others(context, now_ns),
+            others=context.plan is not None and self.router.others(context, now_ns),
             fallback=fallback and context.fallbacks < self.pipeline.worker.max_fallbacks,
             retry_after_s=retry_after_s,
             least_wait_s=max(
@@ -397,7 +404,7 @@ class Attempts:
         retry_after_s: float | None,
     ) -> None:
         """Count the failure against the deployment, and cool it down by LiteLLM's rules."""
-        deployments = self.pipeline.router.deployments
+        deployments = self.router.deployments
         entry = target.entry
         # A client's own fault says nothing of the deployment.
         blamed = not status or status >= 500 or status in (401, 402, 404, 408, 429)
@@ -466,12 +473,6 @@ class Attempts:
 
     def _replayable(self, context: Context) -> bool:
         return context.upload is None or context.upload.replayable
-
-    def _tokens(self, context: Context) -> int:
-        scanner = context.scanner
-        if scanner is None or scanner.input_tokens < 0:
-            return -1
-        return max(0, scanner.input_tokens) + max(0, scanner.output_tokens)
 
     def _count(self, name: str, context: Context, **labels: str) -> None:
         self.pipeline.worker.metrics.counter(

@@ -115,7 +115,7 @@ class Catalog:
         for choice, weight in zip(choices, _weights(choices), strict=True):
             choice.target.weight = weight
         plan = Plan(model, route.group, choices)
-        plan.fallbacks = self.snapshot.fallbacks_of(route.group)
+        plan.fallbacks = self.snapshot.fallbacks_of(model)
         metrics = self.worker.metrics
         plan.input_tokens = metrics.counter("fastgate_tokens_total", model=plan.label, kind="input")
         plan.output_tokens = metrics.counter(

@@ -4,10 +4,16 @@ from fastgate._core.bucket cimport LimitTable
 from fastgate._core.histo cimport Counter
 from fastgate._core.http1 cimport ResponseReader
 from fastgate._core.sse cimport Scanner
+from fastgate.gateway.attempts cimport Attempts
 from fastgate.gateway.catalog cimport Choice, Plan, Target
 from fastgate.gateway.context cimport Context
+from fastgate.gateway.authenticate cimport authenticate
+from fastgate.gateway.forward cimport send
+from fastgate.gateway.limit cimport reserve, settle
 from fastgate.gateway.peek cimport Peek
-from fastgate.gateway.record cimport Recorder
+from fastgate.gateway.record cimport Recorder, overhead_ns, tokens_used
+from fastgate.gateway.relay cimport answer_head, as_chunk, frame, look
+from fastgate.gateway.relay cimport start as start_relay
 from fastgate.gateway.route cimport Router
 from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
@@ -20,7 +26,7 @@ cdef class Pipeline:
     cdef public Router router
     cdef public Peek peek
     cdef public Recorder recorder
-    cdef public object attempts
+    cdef public Attempts attempts
     cdef public set active
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence

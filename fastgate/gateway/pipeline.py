@@ -30,7 +30,7 @@ from fastgate.errors import (
     UpstreamBroken,
 )
 from fastgate.gateway import endpoint as endpoints
-from fastgate.gateway import limit, local, relay
+from fastgate.gateway import local
 from fastgate.gateway.attempts import Attempts
 from fastgate.gateway.authenticate import authenticate
 from fastgate.gateway.context import (
@@ -40,8 +40,11 @@ from fastgate.gateway.context import (
     PHASE_HEAD,
 )
 from fastgate.gateway.forward import send
+from fastgate.gateway.limit import reserve, settle
 from fastgate.gateway.peek import Peek
 from fastgate.gateway.record import overhead_ns, tokens_used
+from fastgate.gateway.relay import EVENTS, LAST_CHUNK, answer_head, as_chunk, frame, look
+from fastgate.gateway.relay import start as start_relay
 from fastgate.gateway.respond import error_body, response
 from fastgate.gateway.upload import Upload
 
@@ -174,7 +177,7 @@ class Pipeline:
                 type="None",
             )
         context.plan = plan
-        limit.reserve(context, self.limits, now_ns)
+        reserve(context, self.limits, now_ns)
 
     # attempts
 
@@ -263,7 +266,7 @@ class Pipeline:
                 context.status = reader.status
                 context.progress_ns = now_ns
                 context.phase = PHASE_BODY if reader.status < 400 else PHASE_ERROR_BODY
-                relay.start(context, reader)
+                start_relay(context, reader)
                 if context.upload is not None:
                     context.upload.on_answer()
             if reader.complete:
@@ -288,7 +291,7 @@ class Pipeline:
     def _pass_on(
         self, context: Context, reader: Any, data: bytes, start: int, end: int, now_ns: int
     ) -> None:
-        seen = relay.look(context, reader, data)
+        seen = look(context, reader, data, end >= 0)
         scanner = context.scanner
         if seen & CONTENT:
             context.first_content_ns = now_ns
@@ -296,25 +299,25 @@ class Pipeline:
             if scanner is not None and scanner.events != context.events:
                 context.events = scanner.events
                 context.progress_ns = now_ns
-            out = relay.frame(context, reader, data, start, end)
+            out = frame(context, reader, data, start, end)
             if out:
                 context.bytes_out += len(out)
                 context.downstream.write(out)
             return
-        if scanner is not None and scanner.kind == relay.EVENTS and not scanner.content_seen:
+        if scanner is not None and scanner.kind == EVENTS and not scanner.content_seen:
             if scanner.error_seen and self.attempts.on_error_event(context):
                 return
             if end < 0 and not scanner.error_seen and context.held_bytes < HELD_BYTES:
-                self._hold(context, relay.frame(context, reader, data, start, end), now_ns)
+                self._hold(context, frame(context, reader, data, start, end), now_ns)
                 return
         if end >= 0 and context.held is None and not context.strip_usage:
             # All of the answer is here: its length is known, whatever framing it came in.
-            context.chunked_out = context.chunked_out and scanner is not None and scanner.kind == relay.EVENTS
-            out = relay.frame(context, reader, data, start, end)
+            context.chunked_out = context.chunked_out and scanner is not None and scanner.kind == EVENTS
+            out = frame(context, reader, data, start, end)
             self.send_head(context, reader, out, -1 if context.chunked_out else len(out), now_ns)
         else:
             self.send_head(
-                context, reader, relay.frame(context, reader, data, start, end), -1, now_ns
+                context, reader, frame(context, reader, data, start, end), -1, now_ns
             )
 
     def _hold(self, context: Context, out: bytes, now_ns: int) -> None:
@@ -344,7 +347,7 @@ class Pipeline:
         )
         if context.limit_entry >= 0:
             fields += self._limit_fields(context, now_ns)
-        head = relay.answer_head(context, reader, fields, whole_bytes)
+        head = answer_head(context, reader, fields, whole_bytes)
         held = context.held
         if held is None:
             context.bytes_out += len(out)
@@ -385,10 +388,10 @@ class Pipeline:
                 self.send_head(context, connection.reader, context.tail, -1, now_ns)
             elif context.tail:
                 context.downstream.write(
-                    relay.as_chunk(context.tail) if context.chunked_out else context.tail
+                    as_chunk(context.tail) if context.chunked_out else context.tail
                 )
             if context.chunked_out:
-                context.downstream.write(relay.LAST_CHUNK)
+                context.downstream.write(LAST_CHUNK)
             self.complete(context, False)
         elif context.phase == PHASE_HEAD:
             self.attempts.on_no_answer(context, connection)
@@ -514,7 +517,7 @@ class Pipeline:
             return
         context.finished = True
         self.active.discard(context)
-        limit.settle(context, self.limits, now_ns, tokens_used(context))
+        settle(context, self.limits, now_ns, tokens_used(context))
         if context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL or context.error_kind:
             try:
                 self.recorder.record(context, now_ns)
@@ -545,6 +548,6 @@ class Pipeline:
         return (context.held is not None and now_ns - context.held_since_ns > HELD_NS) or (
             context.deadline_ns > 0
             and context.scanner is not None
-            and context.scanner.kind == relay.EVENTS
+            and context.scanner.kind == EVENTS
             and now_ns - context.progress_ns > self.ping_ns
         )

@@ -91,8 +91,8 @@ def answer_head(
     return build_response_head(reader.status, reader, DENIED, fields, length)
 
 
-def look(context: Context, reader: ResponseReader, data: bytes) -> int:
-    """Scan the payload of the segment that was just fed; return what was seen for the first time.
+def look(context: Context, reader: ResponseReader, data: bytes, last: bool) -> int:
+    """Scan the payload of the segment that was just fed, the `last` one perhaps; return what was seen first in it.
 
     Leaves in the context, counted over tail + payload: where the last complete event ends, and what to cut.
     """
@@ -108,15 +108,18 @@ def look(context: Context, reader: ResponseReader, data: bytes) -> int:
     n = reader.n_spans
     for i in range(n):
         first = reader.span_start(i)
-        last = reader.span_end(i)
-        middle = not scanner.at_boundary
-        seen |= scanner.feed(data, first, last)
+        stop = reader.span_end(i)
+        seen |= scanner.feed(data, first, stop)
         if scanner.usage_only_end >= 0 and cut_end < 0 and not (released and boundary == 0):
-            cut_start = boundary if middle else joined + scanner.usage_only_start - first
+            # Begun before this span, it began right behind the last complete event.
+            began = scanner.usage_only_start
+            cut_start = boundary if began < 0 else joined + began - first
             cut_end = joined + scanner.usage_only_end - first
         if scanner.boundary > first:
             boundary = joined + scanner.boundary - first
-        joined += last - first
+        joined += stop - first
+    if last:
+        seen |= scanner.feed_eof()
     context.boundary = boundary
     context.cut_start = cut_start
     context.cut_end = cut_end

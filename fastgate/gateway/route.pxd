@@ -10,6 +10,8 @@ cdef class Router:
     cdef public bint least_busy
     cdef public object random
 
+    @cython.locals(entry=Py_ssize_t)
+    cpdef leave(self, Context context, Target target, long long now_ns, long long tokens)
     @cython.locals(choice=Choice, target=Target, plan=Plan, n=Py_ssize_t)
     cpdef Choice choose(self, Context context, long long now_ns)
     @cython.locals(target=Target, until_ns="long long")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import setproctitle
 import uvloop
 
+from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
 from fastgate.gateway.catalog import Catalog, Target
@@ -278,14 +279,38 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    from fastgate.channel import Channel  # noqa: PLC0415
-
     loop = asyncio.get_running_loop()
     memory = shared_memory.open(arguments.memory_fd, arguments.slot)
     worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
-    channel = Channel(arguments.channel_fd)
-    _ = channel
+    started = asyncio.Event()
+
+    def on_message(message: Message) -> None:
+        if message.kind == "snapshot":
+            worker.apply(message.blob)
+            channel.send("snapshot_applied", message.fields)
+            started.set()
+        elif message.kind in ("drain", "hasten"):
+            started.set()
+            worker.drain(message.fields["grace_s"], message.fields.get("accept", True))
+        elif message.kind == "stop":
+            started.set()
+            worker.drained.set()
+
+    def on_closed() -> None:
+        # The supervisor is dead: nobody will replace this process, so it ends when its requests have.
+        started.set()
+        worker.drain(worker.limits.drain_grace_s if worker.config else 0.0, False)
+
+    channel = LoopChannel(arguments.channel_fd, loop, on_message, on_closed)
+    await started.wait()
+    if worker.config is not None:
+        listeners = [socket.socket(fileno=int(fd)) for fd in arguments.listen_fd.split(",")]
+        await worker.listen(listeners)
+        channel.send("ready")
+        await worker.drained.wait()
     await worker.close()
+    channel.send("drained")
+    channel.close()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -293,6 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     setproctitle.setproctitle(f"fastgate: worker {arguments.slot}")
     # Requests make next to no cycles; what the start made never goes away.
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     uvloop.run(_run(arguments))

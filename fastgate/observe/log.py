@@ -3,12 +3,13 @@
     _log = logging.getLogger(__name__)
     _log.info("worker is ready", {"slot": 0, "pid": 4711})
 
-gives `{"ts": ..., "level": "info", "process": "supervisor", "event": "worker is ready", "slot": 0, ...}`: the message is
-the event's name, a mapping as its only argument holds the fields.
+gives `{"ts": ..., "level": "info", "process": "supervisor", "event": "worker is ready", "slot": 0,
+...}`: the message is the event's name, a mapping as its only argument holds the fields.
 
-Two promises. No secret leaves: fields named for one and anything that looks like a bearer token are replaced, as a
-last net; callers don't log keys or prompts in the first place. And nobody waits: when stderr is a pipe that its
-reader doesn't empty, lines are dropped, and the next one that gets through says how many.
+Two promises. No secret leaves: fields named for one and anything that looks like a bearer token are
+replaced, as a last net; callers don't log keys or prompts in the first place. And nobody waits:
+when stderr is a pipe that its reader doesn't empty, lines are dropped, and the next one that gets
+through says how many.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ __all__ = ["JsonFormatter", "StderrHandler", "redact", "setup"]
 
 _STDERR = 2
 
-# A pipe that polls as writable has PIPE_BUF (4,096) bytes of room: a line below that never blocks. Of a traceback its
-# end says most.
+# A pipe that polls as writable has PIPE_BUF (4,096) bytes of room: a line below that never blocks.
+# Of a traceback its end says most.
 _TRACEBACK_CHARS = 3_000
 
 _SECRET_NAMES = re.compile(

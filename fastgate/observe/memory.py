@@ -62,6 +62,7 @@ class SharedMemory:
         layout = _Layout(workers)
         self._mapped = mapped
         self._blocks = layout.blocks
+        self._registries: dict[int, Registry] = {}
         self.workers = workers
         self.worker = worker
         self.limits = LimitTable(Region(mapped, *layout.limits), worker)
@@ -69,8 +70,10 @@ class SharedMemory:
         self.deployments = DeploymentTable(Region(mapped, *layout.deployments), worker)
 
     def metrics(self, worker: int) -> Registry:
-        """Open a slot's metrics for writing. Only the process whose slot it is may do so."""
-        return Registry(self.block(worker))
+        """Return the registry of a slot, for the process whose slot it is."""
+        if worker not in self._registries:
+            self._registries[worker] = Registry(self.block(worker))
+        return self._registries[worker]
 
     def block(self, worker: int) -> memoryview:
         """Return the bytes of a slot's metrics."""
@@ -89,7 +92,7 @@ class SharedMemory:
 
 
 def create(workers: int) -> int:
-    """Make the shared memory; return its file descriptor, which children can inherit by `pass_fds`."""
+    """Make the shared memory; return its file descriptor, for children to inherit."""
     if not 1 <= workers <= MAX_WORKERS:
         raise ValueError(f"expected 1 to {MAX_WORKERS} workers, got {workers}")
     fd = os.memfd_create("fastgate", os.MFD_CLOEXEC)

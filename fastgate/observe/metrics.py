@@ -1,4 +1,4 @@
-"""Metrics: a registry in each process's block of shared memory, and all blocks rendered as one page.
+"""Metrics: a registry in each process's block of shared memory, all rendered as one page.
 
 A block has one writer. Its directory is a log of records (kind, cell, series text) that only grows;
 the length of the log is stored after the record, so a reader in another process always sees whole
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from fastgate.observe.memory import SharedMemory
 
-__all__ = ["BLOCK_BYTES", "FAMILIES", "MAX_HISTOGRAMS", "MAX_SERIES", "Family", "Registry", "render"]
+__all__ = [
+    "BLOCK_BYTES",
+    "FAMILIES",
+    "MAX_HISTOGRAMS",
+    "MAX_SERIES",
+    "Family",
+    "Registry",
+    "render",
+]
 
 MAX_SERIES = 2_000
 """In a block. A page of so many is about 200 kB, which Prometheus scrapes without thought."""
@@ -46,7 +54,7 @@ _OVERHEADS_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 
 
 class Family(NamedTuple):
-    """The series of one name. `buckets_s`: upper bounds, for histograms, whose values are recorded in ns."""
+    """The series of one name. `buckets_s`: a histogram's upper bounds; its values come in ns."""
 
     type: str
     help: str
@@ -125,7 +133,7 @@ BLOCK_BYTES = _HISTOGRAMS_START + MAX_HISTOGRAMS * HISTOGRAM_BYTES
 
 
 class Registry:
-    """A process's own metrics. Asking for a series costs microseconds; keep the Counter or Histogram."""
+    """A process's own metrics. Asking for a series takes microseconds: keep what it returns."""
 
     def __init__(self, block: memoryview) -> None:
         self._block = block

@@ -1,0 +1,173 @@
+"""The stand on which peers are measured: who runs on which core, started and stopped.
+
+The engine and the load client share the load core, one peer at a time has the other core alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.peers.peer import Direct, Peer, Place
+
+__all__ = ["Failed", "Running", "Stand", "start_engine"]
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 30.0
+STOP_S = 10.0
+TOKENS = 256
+"""Of a stream that runs flat out; the other figures ask for fewer."""
+
+CHAT = "/v1/chat/completions"
+
+
+class Failed(Exception):
+    """The comparison can't go on; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A peer that answers. `pid` is None for the direct connection."""
+
+    peer: Peer
+    port: int
+    pid: int | None
+    command: list[str]
+    start_s: float
+    """From its start to its first answer."""
+
+
+def spawn(
+    command: list[str], core: int, output: int | Any, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process, and all it will start, on one core."""
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | (environment or {}),
+        stdout=output,
+        stderr=subprocess.STDOUT if output != subprocess.PIPE else None,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509  (no threads here)
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def request(
+    port: int, method: str, path: str, body: object = None, key: str = ""
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def start_engine(*options: str, core: int) -> Iterator[tuple[int, int]]:
+    """Run a simulated engine; yields its (pid, port)."""
+    command = [sys.executable, "-m", "bench", "engine", *options]
+    process = spawn(command, core, subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        if not line.startswith("listening on "):
+            raise Failed(f"the engine did not start: {line!r}")
+        yield process.pid, int(line.rpartition(":")[2])
+    finally:
+        stop(process)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+class Stand:
+    def __init__(self, engine_pid: int, engine_port: int, cores: tuple[int, int]) -> None:
+        self.engine_pid = engine_pid
+        self.engine_port = engine_port
+        self.load_core, self.peer_core = cores
+        self.cores = cores
+
+    @contextlib.contextmanager
+    def running(self, peer: Peer) -> Iterator[Running]:
+        """Run a peer before the engine until the block ends; it has answered once by then."""
+        if isinstance(peer, Direct):
+            yield Running(peer, self.engine_port, None, [], 0.0)
+            return
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            place = Place(free_port(), self.engine_port, Path(folder))
+            command = peer.command(place)
+            log = place.folder / "output.log"
+            with log.open("wb") as output:
+                begun = time.perf_counter()
+                process = spawn(command, self.peer_core, output, peer.environment(place))
+            try:
+                self._wait_answer(peer, place.port, process, log)
+                start_s = time.perf_counter() - begun
+                yield Running(peer, place.port, process.pid, command, start_s)
+            finally:
+                stop(process)
+
+    def _wait_answer(
+        self, peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path
+    ) -> None:
+        body = {"model": "sim", "messages": [{"role": "user", "content": "Hello!"}]}
+        deadline = time.monotonic() + START_S
+        answer: object = "none"
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                status, text = request(port, "POST", CHAT, body, peer.key)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.005)
+                continue
+            if status == 200:
+                return
+            answer = (status, text[:200])
+            time.sleep(0.05)
+        tail = log.read_text(errors="replace")[-1500:]
+        raise Failed(f"{peer.name} does not answer (last answer: {answer}); its output:\n{tail}")
+
+    def pace(self, itl_ms: float) -> None:
+        """Make the engine pace its streams from now on; 0: flat out again."""
+        self._tell("/sim/reset")
+        if itl_ms:
+            self._tell("/sim/faults", {"faults": f"itl-ms={itl_ms}"})
+
+    def _tell(self, path: str, body: object = None) -> None:
+        status, text = request(self.engine_port, "POST", path, body)
+        if status != 200:
+            raise Failed(f"the engine refused {path}: {text!r}")
+
+    def events(self) -> int:
+        """Events that the engine has sent since the last pace()."""
+        _, text = request(self.engine_port, "GET", "/sim/log")
+        return int(json.loads(text)["counters"]["events"])
