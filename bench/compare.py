@@ -96,6 +96,7 @@ def summary(taken: Rounds) -> dict[str, Any]:
     """Medians, spreads and ratios, by figure, peer and value."""
     report: dict[str, Any] = {}
     for (figure, peer), rounds in taken.items():
+        found = report.setdefault(figure, {}).setdefault(peer, {})
         for value in rounds[0].values:
             values = [measured.values[value] for measured in rounds]
             row: dict[str, Any] = {
@@ -107,10 +108,8 @@ def summary(taken: Rounds) -> dict[str, Any]:
                 row["ratio_to_nginx"] = ratio(taken, figure, peer, value)
             if figure.startswith("ttft") and value.endswith("_ms") and peer != BASELINE:
                 row["added_over_direct"] = added(taken, figure, peer, value)
-            report.setdefault(figure, {}).setdefault(peer, {})[value] = row
-        report[figure].setdefault(peer, {})["disturbed_rounds"] = sum(
-            not is_calm(measured) for measured in rounds
-        )
+            found[value] = row
+        found["disturbed_rounds"] = sum(not is_calm(measured) for measured in rounds)
     return report
 
 
@@ -217,7 +216,7 @@ def main(argv: list[str]) -> int:
             stand = Stand(pid, port, (cores[0], cores[1]))
             rounds, scale = (1, QUICK_SCALE) if options.quick else (options.rounds, 1.0)
             taken = run_rounds(stand, peers, figures, rounds, scale)
-    except Failed as error:
+    except (Failed, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1
     report = summary(taken)

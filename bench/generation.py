@@ -188,7 +188,8 @@ class Player:
     def _on_due(self, item: object, now: float) -> None:
         assert isinstance(item, Generation)
         if item.connection.answering is item:
-            self._step(item, now)
+            # Woken a fraction early it is due all the same.
+            self._step(item, max(now, item.due))
 
     def _step(self, generation: Generation, now: float) -> None:
         """Write all that is due; then hang the generation on the wheel again, or end it."""

@@ -75,11 +75,13 @@ class Wheel:
     def _turn(self) -> None:
         self._timer = None
         now = self._clock()
-        # A millisecond timer may fire a fraction early: the tick that it was set for is due.
+        # The loop's timers may fire a fraction early: the tick that was waited for is due.
         last = max(self._armed, int(now / TICK_S))
+        due: list[object] = []
         while self._ticks and self._ticks[0] <= last:
-            for item in self._slots.pop(heapq.heappop(self._ticks)):
-                self._wake(item, now)
+            due += self._slots.pop(heapq.heappop(self._ticks))
+        for item in due:
+            self._wake(item, now)
         if self._ticks and (self._timer is None or self._ticks[0] < self._armed):
             self._arm(self._ticks[0])
 

@@ -50,16 +50,24 @@ class Running:
 
 
 def spawn(
-    command: list[str], core: int, output: int | Any, environment: dict[str, str] | None = None
+    command: list[str],
+    core: int | None,
+    output: int | Any,
+    environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process, and all it will start, on one core."""
+    """Start a process, and all it will start, on one core (None: on any)."""
+
+    def pin() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+
     return subprocess.Popen(
         command,
         cwd=ROOT,
         env=os.environ | (environment or {}),
         stdout=output,
         stderr=subprocess.STDOUT if output != subprocess.PIPE else None,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509  (no threads here)
+        preexec_fn=pin,
     )
 
 
@@ -94,7 +102,7 @@ def request(
 
 
 @contextlib.contextmanager
-def start_engine(*options: str, core: int) -> Iterator[tuple[int, int]]:
+def start_engine(*options: str, core: int | None = None) -> Iterator[tuple[int, int]]:
     """Run a simulated engine; yields its (pid, port)."""
     command = [sys.executable, "-m", "bench", "engine", *options]
     process = spawn(command, core, subprocess.PIPE)

@@ -10,6 +10,9 @@ RSS for a few messages an hour.
     to control      snapshot {version} +blob, workers {workers, started_s}, reload, stop
     from control    ready, snapshot_applied {version}, snapshot {the fields of Settings} +blob
 
+A worker that is told to stop accepts no more, finishes what it has and ends. It keeps its channel
+open until it ends.
+
 Neither side ever blocks in here: what the socket doesn't take is kept and sent later. A channel
 that is closed means that the other process is dead; a child whose supervisor is dead drains and
 exits by itself.

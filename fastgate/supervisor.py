@@ -221,7 +221,7 @@ class Supervisor:
         if child.channel.closed:
             self._forget_channel(child)
             # It is about to end. If it isn't, it is of no use.
-            child.kill_within(KILL_AFTER_S)
+            child.kill_within(self._settings.hasten_grace_s + KILL_AFTER_S)
 
     def _forget_channel(self, child: Child) -> None:
         if child.channel.fileno() >= 0:
@@ -328,8 +328,6 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
         self._control_at_s = None
-        for worker in self._workers:
-            worker.kill_within(self._settings.hasten_grace_s + KILL_AFTER_S)
         self._workers.stop()
 
     def _stop_control(self, control: Child) -> None:
@@ -380,6 +378,8 @@ class Supervisor:
         if self._workers.hopeless and not self._stopping:
             _log.critical("no worker starts: see its own words above")
             self._status = 1
+            for worker in self._workers:
+                worker.kill_within(self._settings.hasten_grace_s + KILL_AFTER_S)
             self._stop()
         self._publish()
 

@@ -54,14 +54,18 @@ def splits(raw: bytes) -> Iterator[list[bytes]]:
 
 
 def dechunk(data: bytes) -> bytes:
-    """Decode a chunked body that has neither extensions nor trailers: an oracle in five lines."""
-    size, _, rest = data.partition(b"\r\n")
-    length = int(size, 16)
-    assert rest[length : length + 2] == b"\r\n", rest[: length + 2]
-    if length:
-        return rest[:length] + dechunk(rest[length + 2 :])
-    assert rest == b"\r\n"
-    return b""
+    """Decode a chunked body that has neither extensions nor trailers: an oracle in ten lines."""
+    parts = []
+    at = 0
+    while not parts or parts[-1]:
+        line_end = data.index(b"\r\n", at)
+        start = line_end + 2
+        end = start + int(data[at:line_end], 16)
+        parts.append(data[start:end])
+        assert data[end : end + 2] == b"\r\n", data[at : end + 2]
+        at = end + 2
+    assert at == len(data)
+    return b"".join(parts)
 
 
 def message_of(reader: Reader, start: tuple[object, ...]) -> Message:

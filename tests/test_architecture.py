@@ -265,6 +265,19 @@ def test_run_time_dependencies_stay_few() -> None:
     assert len(project["dependencies"]) <= 6
 
 
+@pytest.mark.parametrize("page", ["docs/life-of-a-request.md", "docs/threat-model.md", "README.md"])
+def test_the_files_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    folders = (ROOT, PACKAGE)
+    names = re.findall(r"`([\w.-]+(?:/[\w.-]+)*(?:/|\.py|\.md))`", text)
+    names += re.findall(r"\]\(([^):#]+)\)", text)
+    names += [name + ".pyx" for name in re.findall(r"`(_core/\w+)`", text)]
+    base = (ROOT / page).parent
+    lacking = [name for name in names if not any((f / name).exists() for f in (*folders, base))]
+    assert names
+    assert lacking == []
+
+
 def dockerfile() -> list[list[str]]:
     """Return the Dockerfile's instructions as [KEYWORD, rest], continued lines joined."""
     text = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text())

@@ -38,4 +38,7 @@ class Histogram:
     def quantile(self, q: float) -> float:
         """Return the middle of the bucket of the value of nearest rank; nan when empty."""
     def count_at_most(self, value: int) -> int:
-        """Return how many values lie in buckets that end at or below `value`: never too many."""
+        """Return how many values lie in buckets that end at or below `value`: never too many.
+
+        The last bucket (from 15 * 2^38 on) has no end.
+        """

@@ -118,7 +118,7 @@ cdef uint64_t at_most(uint64_t* cells, uint64_t value) noexcept nogil:
         if lowest_of(i + 1) - 1 > value:
             return total
         total += load_u(cells + FIRST + i)
-    # The last bucket has no upper bound.
+    # The last bucket has no end.
     return total
 # hot: end
 

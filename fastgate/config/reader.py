@@ -7,7 +7,7 @@ the reason. Faults are gathered, never raised, so that one run finds them all.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fastgate.config.report import HONOURED, IGNORED, NOTE, UNKNOWN, Report
@@ -54,6 +54,8 @@ class Option(NamedTuple):
     parse: Parse
     meaning: str
     """For docs/configuration.md."""
+    is_section: bool = False
+    """`parse` reads a mapping or list with keys of its own, and wants it as it stands."""
 
 
 class Reader:
@@ -67,6 +69,21 @@ class Reader:
     @property
     def root(self) -> Spot:
         return Spot(self, "")
+
+    def first(self, names: Iterable[str]) -> tuple[str, str]:
+        """Return the value of the first environment variable that is set, and its name."""
+        for name in names:
+            if self.environ.get(name, "").strip():
+                return self.environ[name].strip(), name
+        return "", ""
+
+    def peek(self, value: Any) -> str:
+        """Return a value as text without complaint; "": there is none."""
+        if not isinstance(value, str):
+            return ""
+        if value.startswith(ENVIRONMENT):
+            return self.environ.get(value.removeprefix(ENVIRONMENT), "")
+        return value
 
     def mapping(self, value: Any, spot: Spot) -> dict[str, Any]:
         """Return `value` if it is a mapping, else an empty one and a fault; nothing is no fault."""
@@ -102,8 +119,10 @@ class Reader:
                 else:
                     self.report.add(here.path, UNKNOWN, _suggestion(key, options))
                 continue
-            self.report.add(here.path, HONOURED)
-            parsed = self.parse(raw, here, option.parse)
+            if not option.is_section:
+                self.report.add(here.path, HONOURED)
+            parse = option.parse
+            parsed = parse(raw, here) if option.is_section else self.parse(raw, here, parse)
             if parsed is not None:
                 found[key] = parsed
         return found

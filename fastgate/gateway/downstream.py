@@ -86,6 +86,11 @@ class Downstream:
             self._consume(data)
 
     def eof_received(self) -> bool:
+        # The transport closes once it has sent what it holds; upstream work must not wait for that.
+        context = self.context
+        if context is not None:
+            self.context = None
+            self.worker.pipeline.on_client_gone(context)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -254,7 +259,7 @@ class Downstream:
         self.served += 1
         if self.closed:
             return
-        if not keep_alive:
+        if not keep_alive or self.worker.draining:
             self.linger()
             return
         self.reader.reset()

@@ -29,6 +29,7 @@ from fastgate.gateway.downstream import LINGER, Downstream
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
+from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
 from fastgate.observe.access_log import AccessLog
 from fastgate.upstream.origin import Origin
@@ -36,6 +37,8 @@ from fastgate.upstream.pool import Pool
 from fastgate.upstream.resolver import Resolver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastgate.config.schema import Config
     from fastgate.errors import GatewayError
 
@@ -73,7 +76,10 @@ class Worker:
             self, memory.limits, self.router, self.recorder, rng.getrandbits(40)
         )
         self.config: Config | None = None
-        self.drained = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called when, while draining, there is no request left; perhaps more than once."""
+        self._stopping = False
         self._control_socket = control
         self._servers: list[asyncio.AbstractServer] = []
         self._listeners: list[socket.socket] = []
@@ -118,6 +124,7 @@ class Worker:
         for origin in [o for o in self.pools if o not in used]:
             self.pools.pop(origin).close()
         self._open_log(config.log.access_log)
+        logging.getLogger().setLevel(config.log.level.upper())
 
     def pool_of(self, origin: Origin) -> Pool:
         """Return the pool for `origin`; it outlives a reload."""
@@ -211,9 +218,10 @@ class Worker:
     # the end
 
     def drain(self, grace_s: float, accept: bool) -> None:
-        """Finish: every answer from now on closes its connection; when the last one is out, `drained` is set.
+        """Finish: every answer from now on closes its connection; `on_drained` is called when none is left.
 
-        `accept` False: a successor listens on the same sockets, so new connections are its own.
+        `accept` True: new connections are still served, until `stop`, so that nobody is refused while
+        another worker has work. False: a successor listens on the same sockets.
         """
         self.draining = True
         if not accept:
@@ -222,22 +230,30 @@ class Worker:
             if downstream.context is None and downstream.served and downstream.state != LINGER:
                 # Between two requests: the client finds it closed and opens another.
                 downstream.transport.close()
-        self.loop.call_later(grace_s, self.drained.set)
+        self.loop.call_later(grace_s, self.ended.set)
+        self.on_request_end()
+
+    def stop(self) -> None:
+        """Accept no more, and end when the last request has."""
+        self._stopping = self.draining = True
+        self._stop_accepting()
         self.on_request_end()
 
     def on_request_end(self) -> None:
-        """While draining, after each request."""
+        """While draining, after each request: was it the last?"""
         if not self.pipeline.active:
-            # What has been accepted but not read yet counts as in flight: look once more after a turn of the loop.
-            self.loop.call_later(SWEEP_S / 5, self._drained_if_idle)
+            # What was accepted and not read yet is a request too: look again after a turn of the loop.
+            self.loop.call_later(SWEEP_S / 5, self._look_if_idle)
 
-    def _drained_if_idle(self) -> None:
-        busy = any(d.state != LINGER and not d.served for d in self.downstreams)
-        if self.pipeline.active or busy:
-            if busy and not self.pipeline.active:
-                self.loop.call_later(SWEEP_S, self._drained_if_idle)
+    def _look_if_idle(self) -> None:
+        if self.pipeline.active:
             return
-        self.drained.set()
+        if any(not d.served and d.state != LINGER for d in self.downstreams):
+            self.loop.call_later(SWEEP_S, self._look_if_idle)
+            return
+        self.on_drained()
+        if self._stopping:
+            self.ended.set()
 
     def _stop_accepting(self) -> None:
         for server in self._servers:
@@ -245,15 +261,15 @@ class Worker:
         self._servers.clear()
 
     async def close(self) -> None:
-        """Stop accepting, send what is still buffered, close everything."""
+        """Send what is still buffered, and close everything."""
         self._stop_accepting()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
         deadline_ns = monotonic_ns() + 2_000_000_000
         while monotonic_ns() < deadline_ns and any(
             d.transport.get_write_buffer_size() for d in self.downstreams if not d.closed
         ):
             await asyncio.sleep(0.01)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for downstream in list(self.downstreams):
             downstream.transport.close()
         for pool in self.pools.values():
@@ -282,34 +298,37 @@ async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     memory = shared_memory.open(arguments.memory_fd, arguments.slot)
     worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
-    started = asyncio.Event()
+    configured = asyncio.Event()
 
     def on_message(message: Message) -> None:
-        if message.kind == "snapshot":
-            worker.apply(message.blob)
-            channel.send("snapshot_applied", message.fields)
-            started.set()
-        elif message.kind in ("drain", "hasten"):
-            started.set()
-            worker.drain(message.fields["grace_s"], message.fields.get("accept", True))
-        elif message.kind == "stop":
-            started.set()
-            worker.drained.set()
+        kind, fields, blob = message
+        if kind == "snapshot":
+            worker.apply(blob)
+            channel.send("snapshot_applied", fields)
+        elif kind == "drain":
+            worker.drain(fields["grace_s"], fields["accept"])
+        elif kind == "hasten":
+            worker.drain(fields["grace_s"], True)
+            worker.stop()
+        elif kind == "stop":
+            worker.stop()
+        configured.set()
 
     def on_closed() -> None:
         # The supervisor is dead: nobody will replace this process, so it ends when its requests have.
-        started.set()
-        worker.drain(worker.limits.drain_grace_s if worker.config else 0.0, False)
+        if worker.config is not None:
+            worker.drain(worker.limits.drain_grace_s, False)
+        worker.stop()
+        configured.set()
 
     channel = LoopChannel(arguments.channel_fd, loop, on_message, on_closed)
-    await started.wait()
-    if worker.config is not None:
-        listeners = [socket.socket(fileno=int(fd)) for fd in arguments.listen_fd.split(",")]
-        await worker.listen(listeners)
+    worker.on_drained = lambda: channel.send("drained")
+    await configured.wait()
+    if worker.config is not None and not worker.ended.is_set():
+        await worker.listen([socket.socket(fileno=int(fd)) for fd in arguments.listen_fd.split(",")])
         channel.send("ready")
-        await worker.drained.wait()
+        await worker.ended.wait()
     await worker.close()
-    channel.send("drained")
     channel.close()
 
 
@@ -318,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     setproctitle.setproctitle(f"fastgate: worker {arguments.slot}")
     # Requests make next to no cycles; what the start made never goes away.
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    log.setup(f"worker {arguments.slot}", "info")
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     uvloop.run(_run(arguments))

@@ -69,7 +69,10 @@ def load(path: str, overrides: Mapping[str, Any]) -> list[Message]:
         hasten_grace_s=config.limits.hasten_grace_s,
         log_level=level,
     )
-    warnings = [Message("warning", entry._asdict(), b"") for entry in loaded.report.warnings()]
+    warnings = [
+        Message("warning", {"path": fault.path, "message": fault.message}, b"")
+        for fault in loaded.report.warnings
+    ]
     return [*warnings, Message("snapshot", settings._asdict(), encode_snapshot(config))]
 
 

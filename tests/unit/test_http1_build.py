@@ -1,4 +1,4 @@
-"""Heads that we write: what is copied into them, what never is, and the sets of names that decide."""
+"""Heads that we write: what is copied, what never is, and the sets of names that decide."""
 
 from __future__ import annotations
 

@@ -1,0 +1,176 @@
+"""From files and environment to a Config: read, understand, check the whole.
+
+    source.read     files -> plain values
+    Reader, tables  plain values -> parsed values, and a report on every key
+    _config         parsed values -> Config; where a thing is said twice the more particular place
+                    wins: fastgate_settings, router_settings, litellm_settings, the environment
+    check           what only the whole shows: names that lead nowhere, values that clash
+
+All faults are found in one run. The environment is an argument and is never changed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastgate.config import check, ignored, native, values
+from fastgate.config.deployments import read_deployments
+from fastgate.config.litellm import (
+    GENERAL,
+    LITELLM,
+    MASTER_KEY_VARIABLES,
+    ROUTER,
+    master_key_hash,
+)
+from fastgate.config.reader import Option, Reader, Spot
+from fastgate.config.report import HONOURED, Report
+from fastgate.config.schema import Config, Deployment, Limits, Log, Router, Server, Upstream
+from fastgate.config.source import Source, read
+from fastgate.errors import ConfigError, Fault
+
+__all__ = ["Loaded", "load", "refuse_open"]
+
+_RENAMED = {
+    "retry_after": "retry_after_s",
+    "cooldown_time": "cooldown_time_s",
+    "model_group_alias": "aliases",
+}
+"""LiteLLM's words for fields of Router that have a unit or a shorter name."""
+
+
+def _section(options: Mapping[str, Option], why_ignored: Callable[[str], str] | None) -> Option:
+    return Option(
+        lambda value, spot: spot.reader.read(value, spot, options, why_ignored),
+        "",
+        is_section=True,
+    )
+
+
+_SECTIONS = {
+    # Its entries are read when it is known what holds for all of them.
+    "model_list": Option(
+        lambda value, spot: spot.reader.sequence(value, spot), "", is_section=True
+    ),
+    "litellm_settings": _section(LITELLM, ignored.litellm),
+    "router_settings": _section(ROUTER, ignored.router),
+    "general_settings": _section(GENERAL, ignored.general),
+    "fastgate_settings": _section(native.SETTINGS, None),
+}
+
+
+class Loaded(NamedTuple):
+    """A valid configuration, and what became of each of its keys."""
+
+    config: Config
+    report: Report
+
+
+def load(path: str | Path, environ: Mapping[str, str]) -> Loaded:
+    """Return the configuration in the file at `path`. Raises ConfigError with all its faults."""
+    source = read(Path(path))
+    reader = Reader(environ)
+    _set_defaults(source, reader)
+    sections = reader.read(source.values, reader.root, _SECTIONS, ignored.top_level)
+    entries = sections.get("model_list", [])
+    deployments, left_out = read_deployments(
+        entries,
+        [Spot(reader, source.path("model_list", index)) for index in range(len(entries))],
+        sections.get("litellm_settings", {}).get("ssl_verify", (True, "")),
+    )
+    config = _config(sections, deployments, reader)
+    if not reader.faults:
+        config = check.checked(config, left_out, reader.root)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return Loaded(config, reader.report)
+
+
+def refuse_open(config: Config) -> None:
+    """Raise ConfigError when strangers could reach a gateway that asks nobody for a key."""
+    host = config.server.host
+    if config.server.master_key_hash or _is_loopback(host):
+        return
+    raise ConfigError(
+        [
+            Fault(
+                "general_settings.master_key",
+                f"needed, since {host} is not a loopback address: set it (or the environment "
+                f"variable {MASTER_KEY_VARIABLES[0]}), or listen on 127.0.0.1",
+            )
+        ]
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _set_defaults(source: Source, reader: Reader) -> None:
+    """Make `environment_variables` the defaults of os.environ/X; the real environment wins."""
+    spot = reader.root.at("environment_variables")
+    section = source.values.pop("environment_variables", None)
+    for name, raw in reader.mapping(section, spot).items():
+        here = spot.at(name)
+        reader.report.add(here.path, HONOURED)
+        if name in reader.environ:
+            continue
+        value = reader.parse(raw, here, lambda value, _: values.text(value))
+        if value is not None:
+            reader.environ[name] = value
+
+
+def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: Reader) -> Config:
+    litellm = sections.get("litellm_settings", {})
+    ours = sections.get("fastgate_settings", {})
+    general = sections.get("general_settings", {})
+    router = {**litellm, **sections.get("router_settings", {})}
+    if "request_timeout" in litellm and "timeout" not in sections.get("router_settings", {}):
+        router["timeout"] = litellm["request_timeout"]
+
+    server = dict(ours.get("server", {}))
+    server["key_header"] = general.get("litellm_key_header_name", "")
+    if "master_key_hash" not in server:
+        server["master_key_hash"] = general.get("master_key") or _master_of(reader)
+    limits = dict(ours.get("limits", {}))
+    if "max_request_size_mb" in general:
+        limits.setdefault("max_body_bytes", general["max_request_size_mb"])
+    upstream = {**_timeouts(router), **ours.get("upstream", {})}
+    return Config(
+        server=Server(**server),
+        limits=Limits(**limits),
+        upstream=Upstream(**upstream),
+        router=Router(**_router_fields(router)),
+        log=Log(**ours.get("log", {})),
+        deployments=deployments,
+        keys=ours.get("keys", []),
+        drop_params=litellm.get("drop_params", False),
+    )
+
+
+def _master_of(reader: Reader) -> str:
+    """Return the hash of the master key that the environment has; "": it has none."""
+    key, name = reader.first(MASTER_KEY_VARIABLES)
+    if not key:
+        return ""
+    return reader.parse(key, Spot(reader, name), master_key_hash) or ""
+
+
+def _timeouts(router: Mapping[str, Any]) -> dict[str, float]:
+    """Return the fields of Upstream. LiteLLM's `timeout` holds for streams too, unless said."""
+    found = {}
+    if router.get("timeout"):
+        found["timeout_s"] = found["stream_timeout_s"] = router["timeout"]
+    if router.get("stream_timeout"):
+        found["stream_timeout_s"] = router["stream_timeout"]
+    return found
+
+
+def _router_fields(router: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {_RENAMED.get(name, name): value for name, value in router.items()}
+    return {name: fields[name] for name in Router.__struct_fields__ if name in fields}

@@ -1,0 +1,131 @@
+"""The control process: everything that is not on the way of a request.
+
+It may be slow, fail and be killed: workers have what they need, and the supervisor starts another.
+Its socket is the supervisor's, so that a request made meanwhile waits for the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import setproctitle
+import uvloop
+from aiohttp import web
+
+from fastgate.channel import LoopChannel
+from fastgate.config import snapshot as snapshots
+from fastgate.config.schema import Config
+from fastgate.control.app import State, create_app
+from fastgate.control.reload import Reloader
+from fastgate.observe import log
+from fastgate.observe import memory as shared_memory
+
+if TYPE_CHECKING:
+    from fastgate.channel import Message
+
+__all__ = ["main"]
+
+# Of what runs when told to stop; the supervisor kills after 2 s.
+_SHUTDOWN_S = 1.0
+
+
+class Control:
+    """What connects the channel with the rest."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        memory = shared_memory.open(arguments.memory_fd, shared_memory.CONTROL)
+        self.state = State(memory, Config())
+        self.configured = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.orphaned = False
+        """The supervisor is dead."""
+        self.channel = LoopChannel(
+            arguments.channel_fd, asyncio.get_running_loop(), self._on_message, self._on_closed
+        )
+        self._reloader = Reloader(
+            arguments.config,
+            json.loads(arguments.overrides),
+            arguments.exposed,
+            memory.metrics(shared_memory.CONTROL),
+            self.channel.send,
+        )
+
+    def _on_message(self, message: Message) -> None:
+        if message.kind == "snapshot":
+            self.state.config = snapshots.decode(message.blob)
+            self.state.version = message.fields["version"]
+            self.channel.send("snapshot_applied", {"version": self.state.version})
+            self.configured.set()
+        elif message.kind == "workers":
+            self.state.workers = message.fields["workers"]
+            self.state.started_s = message.fields["started_s"]
+        elif message.kind == "reload":
+            self._reloader.request()
+        elif message.kind == "stop":
+            self.ended.set()
+
+    def _on_closed(self) -> None:
+        self.orphaned = True
+        self.configured.set()
+        self.ended.set()
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    control = Control(arguments)
+    await control.configured.wait()
+    runner = web.AppRunner(create_app(control.state), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    await web.SockSite(runner, socket.socket(fileno=arguments.listen_fd)).start()
+    control.channel.send("ready")
+    await control.ended.wait()
+    control.channel.close()
+    await runner.cleanup()
+    if control.orphaned:
+        # The supervisor can't tidy up any more.
+        _remove_socket(arguments.control_socket)
+
+
+def _remove_socket(path: str) -> None:
+    try:
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+    except OSError:
+        pass
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fastgate control", description="started by the supervisor"
+    )
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--memory-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--control-socket", required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--overrides", default="{}", help="JSON: what the command line changes")
+    parser.add_argument("--exposed", action="store_true", help="other machines can connect")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run control until the supervisor says so, or is dead."""
+    arguments = _arguments(argv)
+    setproctitle.setproctitle("fastgate: control")
+    log.setup("control", "info")
+    # Signals are for the supervisor: systemd and terminals send them to all.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    uvloop.run(_run(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
