@@ -56,6 +56,7 @@ def sources() -> list[Path]:
     found = sorted(Path("fastgate/_core").glob("*.pyx"))
     for folder in COMPILED:
         found += sorted(p for p in Path(folder).glob("*.py") if p.with_suffix(".pxd").exists())
+        found += sorted(Path(folder).glob("*.pyx"))
     return found
 
 

@@ -409,7 +409,7 @@ cdef class ResponseReader(Reader):
             return SWITCHED
         if self.chunked or self.content_length > 0:
             return INTERIM_WITH_BODY
-        self.interim += 1
+        self.interim = self.interim + 1
         return TOO_MANY_INTERIM if self.interim > MAX_INTERIM else SKIPPED
     # hot: end
 

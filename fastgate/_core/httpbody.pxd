@@ -71,8 +71,8 @@ cdef inline bint add_span(Reader r, Py_ssize_t start, Py_ssize_t end) noexcept n
         r._span_capacity = room
     r.spans[r.n_spans].start = start
     r.spans[r.n_spans].end = end
-    r.n_spans += 1
-    r.body_bytes += end - start
+    r.n_spans = r.n_spans + 1
+    r.body_bytes = r.body_bytes + (end - start)
     return True
 
 
@@ -82,7 +82,7 @@ cdef inline Py_ssize_t take_payload(Reader r, Py_ssize_t at, Py_ssize_t end) noe
         end = at + <Py_ssize_t>r._left
     if end > at and not add_span(r, at, end):
         return -1
-    r._left -= end - at
+    r._left = r._left - (end - at)
     return end
 
 
@@ -130,7 +130,7 @@ cdef inline int on_size_line(Reader r, unsigned char c) noexcept nogil:
         r._line_bytes = 0
         r._state = DATA if r._left else TRAILER_START
         return NEED_MORE
-    r._line_bytes += 1
+    r._line_bytes = r._line_bytes + 1
     if r._state != SIZE:
         return on_extension(r, c)
     if not CLASS[c] & HEX:
@@ -194,7 +194,7 @@ cdef inline int on_extension(Reader r, unsigned char c) noexcept nogil:
 
 
 cdef inline int on_trailer(Reader r, unsigned char c) noexcept nogil:
-    r._line_bytes += 1
+    r._line_bytes = r._line_bytes + 1
     if r._line_bytes > r.max_head_bytes:
         return TRAILER_TOO_LONG
     if r._state == TRAILER_START:
@@ -210,7 +210,7 @@ cdef inline int on_trailer(Reader r, unsigned char c) noexcept nogil:
             # A name that does not fit is longer than every forbidden one.
             if r._trailer_bytes < <int>sizeof(r._trailer):
                 r._trailer[r._trailer_bytes] = c
-                r._trailer_bytes += 1
+                r._trailer_bytes = r._trailer_bytes + 1
             return NEED_MORE
         if c != c':':
             return BAD_NAME

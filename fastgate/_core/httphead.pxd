@@ -9,6 +9,9 @@
 # last one stopped (reader._pos), so p may have moved meanwhile, as long as it holds the same bytes.
 # Syntax is refused at the first wrong byte, the meaning of a field at the end of its line. What a
 # scan returns is a Code.
+#
+# Fields of a reader are written r.x = r.x + 1: without the GIL, the None check of the debug build
+# does not go with r.x += 1.
 
 from fastgate._core.http1 cimport MAX_FIELDS, Field, Reader, RequestReader, ResponseReader
 from fastgate._core.httpchars cimport (
@@ -296,7 +299,7 @@ cdef inline int scan_fields(Reader r, Bytes p, int end, bint request) noexcept n
                 break
             at += 1
             state = FIELD_START
-            r.n_fields += 1
+            r.n_fields = r.n_fields + 1
             code = on_field(r, p, field, request)
             if code != NEED_MORE:
                 break
@@ -346,7 +349,7 @@ cdef inline int on_field(Reader r, Bytes p, const Field* field, bint request) no
         # RFC 9112 3.2: more than one, or an invalid one: 400.
         if r._seen & HOST:
             return TWO_HOSTS
-        r._seen |= HOST
+        r._seen = r._seen | HOST
         return NEED_MORE if is_host(value, value_length) else BAD_HOST
     if length == 6 and equals(name, b"expect", 6):
         on_expect(r, value, value_length)
@@ -361,7 +364,7 @@ cdef inline int on_content_length(Reader r, Bytes value, int length) noexcept no
     # RFC 9112 6.1: both together is how requests are smuggled.
     if r._seen & CODING:
         return LENGTH_AND_CODING
-    r._seen |= LENGTH
+    r._seen = r._seen | LENGTH
     r.content_length = decimal(value, length)
     if r.content_length >= 0:
         return NEED_MORE
@@ -376,7 +379,7 @@ cdef inline int on_transfer_encoding(Reader r, Bytes value, int length) noexcept
     # RFC 9112 6.1: HTTP/1.0 has none; a message with one is taken for faulty framing.
     if r.minor_version == 0:
         return OLD_CODING
-    r._seen |= CODING
+    r._seen = r._seen | CODING
     return NEED_MORE if length == 7 and equals(value, b"chunked", 7) else UNKNOWN_CODING
 
 
@@ -384,16 +387,16 @@ cdef inline int on_connection(Reader r, Bytes value, int length) noexcept nogil:
     cdef int at = 0
     cdef int start = 0
     cdef int size = 0
-    r._connection_bytes += length
+    r._connection_bytes = r._connection_bytes + length
     if r._connection_bytes > MAX_CONNECTION_BYTES:
         return CONNECTION_TOO_LONG
     while next_member(value, &at, length, &start, &size):
         if size == 5 and equals(value + start, b"close", 5):
-            r._seen |= CLOSE
+            r._seen = r._seen | CLOSE
         elif size == 10 and equals(value + start, b"keep-alive", 10):
-            r._seen |= KEEP_ALIVE
+            r._seen = r._seen | KEEP_ALIVE
         else:
-            r._seen |= OTHER_OPTION
+            r._seen = r._seen | OTHER_OPTION
     return NEED_MORE
 
 
@@ -404,7 +407,7 @@ cdef inline void on_expect(Reader r, Bytes value, int length) noexcept nogil:
     cdef int size = 0
     while next_member(value, &at, length, &start, &size):
         if size == 12 and equals(value + start, b"100-continue", 12) and r.minor_version == 1:
-            r._seen |= CONTINUE
+            r._seen = r._seen | CONTINUE
 
 
 cdef inline bint wants_keep_alive(Reader r) noexcept nogil:

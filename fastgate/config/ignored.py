@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-__all__ = ["general", "litellm", "model_info", "parameter", "router", "top_level"]
+__all__ = ["TABLES", "general", "litellm", "model_info", "parameter", "router", "top_level"]
 
 _BUDGETS = "budgets are not kept yet"
 _CACHE = "there is no response cache yet"
@@ -223,6 +223,16 @@ def _lookup(
 
     return why
 
+
+TABLES = {
+    "": _TOP_LEVEL,
+    "litellm_params": _PARAMETER,
+    "model_info": _MODEL_INFO,
+    "router_settings": _ROUTER,
+    "litellm_settings": _LITELLM,
+    "general_settings": _GENERAL,
+}
+"""For docs/configuration.md."""
 
 top_level = _lookup(_TOP_LEVEL)
 litellm = _lookup(_LITELLM)

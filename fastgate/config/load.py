@@ -31,9 +31,9 @@ from fastgate.config.schema import Config, Deployment, Limits, Log, Router, Serv
 from fastgate.config.source import Source, read
 from fastgate.errors import ConfigError, Fault
 
-__all__ = ["Loaded", "load", "refuse_open"]
+__all__ = ["Examined", "Loaded", "examine", "load", "refuse_open"]
 
-_RENAMED = {
+RENAMED = {
     "retry_after": "retry_after_s",
     "cooldown_time": "cooldown_time_s",
     "model_group_alias": "aliases",
@@ -68,8 +68,25 @@ class Loaded(NamedTuple):
     report: Report
 
 
+class Examined(NamedTuple):
+    """What was found out about a configuration, whether it can be used or not."""
+
+    config: Config | None
+    """None: there are faults."""
+    report: Report
+    faults: list[Fault]
+
+
 def load(path: str | Path, environ: Mapping[str, str]) -> Loaded:
     """Return the configuration in the file at `path`. Raises ConfigError with all its faults."""
+    config, report, faults = examine(path, environ)
+    if config is None:
+        raise ConfigError(faults)
+    return Loaded(config, report)
+
+
+def examine(path: str | Path, environ: Mapping[str, str]) -> Examined:
+    """Return all there is to say about the file at `path`. Raises ConfigError if it isn't YAML."""
     source = read(Path(path))
     reader = Reader(environ)
     _set_defaults(source, reader)
@@ -83,9 +100,7 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Loaded:
     config = _config(sections, deployments, reader)
     if not reader.faults:
         config = check.checked(config, left_out, reader.root)
-    if reader.faults:
-        raise ConfigError(reader.faults)
-    return Loaded(config, reader.report)
+    return Examined(None if reader.faults else config, reader.report, reader.faults)
 
 
 def refuse_open(config: Config) -> None:
@@ -172,5 +187,5 @@ def _timeouts(router: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _router_fields(router: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {_RENAMED.get(name, name): value for name, value in router.items()}
+    fields = {RENAMED.get(name, name): value for name, value in router.items()}
     return {name: fields[name] for name in Router.__struct_fields__ if name in fields}

@@ -36,6 +36,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen, and who may manage."""
 
     host: str = "127.0.0.1"
+    """An IPv4 or IPv6 address, or a name for one."""
     port: Port = 4000
     """0: any free one."""
     unix_socket: str = ""

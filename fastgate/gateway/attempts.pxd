@@ -3,6 +3,7 @@ cimport cython
 from fastgate._core.bucket cimport DeploymentTable
 from fastgate._core.sse cimport Scanner
 from fastgate.gateway.catalog cimport Target
+from fastgate.gateway.clock cimport monotonic_ns
 from fastgate.gateway.context cimport Context
 from fastgate.gateway.record cimport tokens_used
 from fastgate.gateway.route cimport Router

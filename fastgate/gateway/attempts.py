@@ -6,11 +6,12 @@ None of this is on the happy path but `succeeded`.
 
 from __future__ import annotations
 
-from time import monotonic_ns, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from fastgate.errors import GatewayError, LimitExceeded, Unavailable, UpstreamBroken, UpstreamTimeout
 from fastgate.gateway import decide, relay
+from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.context import (
     PHASE_BODY,
     PHASE_CONNECT,

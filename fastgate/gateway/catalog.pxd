@@ -1,6 +1,8 @@
 cdef class Target:
     cdef public object deployment
     cdef public str id
+    cdef public str protocol
+    cdef public int order
     cdef public bytes fields
     cdef public object pool
     cdef public Py_ssize_t entry

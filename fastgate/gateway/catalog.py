@@ -28,6 +28,8 @@ class Target:
     def __init__(self, deployment: Deployment, pool: Any) -> None:
         self.deployment = deployment
         self.id = deployment.id
+        self.protocol = deployment.protocol
+        self.order = deployment.order
         self.pool = pool
         self.fields = (
             f"x-fastgate-deployment: {deployment.id}\r\n"

@@ -2,9 +2,14 @@ from fastgate._core.http1 cimport RequestReader
 from fastgate._core.sse cimport Scanner
 from fastgate.gateway.endpoint cimport Endpoint
 
+cdef class Sender:
+    cpdef write(self, bytes data)
+    cpdef write_all(self, list parts)
+    cpdef finish(self, bint keep_alive)
+
 cdef class Context:
     # downstream
-    cdef public object downstream
+    cdef public Sender downstream
     cdef public RequestReader reader
     cdef public bytes request_id
     cdef public long long start_ns

@@ -20,6 +20,7 @@ __all__ = [
     "PHASE_LOCAL",
     "PHASE_WAIT",
     "Context",
+    "Sender",
 ]
 
 PHASE_LOCAL = 0
@@ -34,6 +35,22 @@ PHASE_ERROR_BODY = 4
 """An error answer is collected before it is decided what to do with it."""
 PHASE_WAIT = 5
 """Waits before a retry."""
+
+
+class Sender:
+    """What the stages ask of a client's connection; Downstream is it."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+        raise TypeError("a Sender is made as a Downstream")
+
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send pieces of the answer in one system call."""
+        raise TypeError("a Sender is made as a Downstream")
+
+    def finish(self, keep_alive: bool) -> None:
+        """The answer is complete."""
+        raise TypeError("a Sender is made as a Downstream")
 
 
 class Context:

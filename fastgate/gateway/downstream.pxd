@@ -1,11 +1,13 @@
 cimport cython
 
 from fastgate._core.http1 cimport RequestReader
-from fastgate.gateway.context cimport Context
+from fastgate.gateway.clock cimport monotonic_ns
+from fastgate.gateway.context cimport Context, Sender
+from fastgate.gateway.shared cimport Shared
 
-cdef class Downstream:
+cdef class Downstream(Sender):
     # connection
-    cdef public object worker
+    cdef public Shared worker
     cdef public object transport
     cdef public RequestReader reader
     cdef public str peer
@@ -31,9 +33,9 @@ cdef class Downstream:
     cdef public object key_snapshot
 
     cpdef void data_received(self, bytes data)
-    @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t, now_ns="long long")
+    @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t)
     cdef _consume(self, bytes data)
-    @cython.locals(length="long long")
+    @cython.locals(length="long long", at_ns="long long", worker=Shared)
     cdef bint _on_head(self, Py_ssize_t left) except -1
     cdef Py_ssize_t _on_body(self, bytes data, Py_ssize_t position) except -2
     cdef _dispatch(self)

@@ -10,12 +10,12 @@ sending side is gone (so do nginx and the OpenAI SDKs see it): its request is ca
 
 from __future__ import annotations
 
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.http1 import ProtocolError, RequestReader
 from fastgate.errors import GatewayError, RequestTimeout, TooLarge
-from fastgate.gateway.context import Context
+from fastgate.gateway.clock import monotonic_ns
+from fastgate.gateway.context import Context, Sender
 from fastgate.gateway.endpoint import FORM
 from fastgate.gateway.respond import CONTINUE, error_body, response
 
@@ -37,7 +37,7 @@ LINGER_NS = 2_000_000_000
 """How long a refused client may go on sending before the connection is cut (nginx: lingering_timeout 5 s)."""
 
 
-class Downstream:
+class Downstream(Sender):
     """An asyncio protocol; `worker` is what all connections of the process share."""
 
     def __init__(self, worker: Any) -> None:
@@ -147,19 +147,19 @@ class Downstream:
 
     def _on_head(self, left: int) -> bool:
         """Take a complete head; False: the request was refused. `left` bytes of the segment follow it."""
-        now_ns = monotonic_ns()
+        at_ns = monotonic_ns()
         reader = self.reader
-        context = Context(self, reader, now_ns)
-        context.keep_alive = reader.keep_alive and not self.worker.draining
+        worker = self.worker
+        context = Context(self, reader, at_ns)
+        context.keep_alive = reader.keep_alive and not worker.draining
         self.context = context
-        self.worker.pipeline.on_head(context)
+        worker.pipeline.on_head(context)
         if reader.complete:
             self._dispatch()
             return True
         self.state = BODY
-        limits = self.worker.limits
         streamed = context.refusal is None and context.endpoint.kind == FORM
-        self.body_limit = limits.max_upload_bytes if streamed else limits.max_body_bytes
+        self.body_limit = worker.max_upload_bytes if streamed else worker.max_body_bytes
         length = reader.content_length
         if context.refusal is not None:
             # Reading a small body to its end keeps the connection; a large one is not worth it.
@@ -168,12 +168,12 @@ class Downstream:
                 raise context.refusal
         if length > self.body_limit:
             raise TooLarge(f"the body has {length} bytes, at most {self.body_limit} are taken")
-        self.deadline_ns = now_ns + self.worker.body_idle_ns
-        self.body_deadline_ns = now_ns + self.worker.body_timeout_ns
+        self.deadline_ns = at_ns + worker.body_idle_ns
+        self.body_deadline_ns = at_ns + worker.body_timeout_ns
         if reader.expect_continue and not left:
             self.transport.write(CONTINUE)
         if streamed:
-            self.worker.pipeline.on_upload_start(context)
+            worker.pipeline.on_upload_start(context)
         return True
 
     def _on_body(self, data: bytes, position: int) -> int:
@@ -227,7 +227,7 @@ class Downstream:
             self.pending = []
         self.pending.append(data)
         self.pending_bytes += len(data)
-        if self.pending_bytes > self.worker.limits.high_water_bytes:
+        if self.pending_bytes > self.worker.high_water_bytes:
             self.pause_reading()
 
     def pause_reading(self) -> None:

@@ -8,6 +8,7 @@ from fastgate.gateway.attempts cimport Attempts
 from fastgate.gateway.catalog cimport Choice, Plan, Target
 from fastgate.gateway.context cimport Context
 from fastgate.gateway.authenticate cimport authenticate
+from fastgate.gateway.clock cimport monotonic_ns
 from fastgate.gateway.forward cimport send
 from fastgate.gateway.limit cimport reserve, settle
 from fastgate.gateway.peek cimport Peek

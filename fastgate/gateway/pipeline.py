@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
-from time import monotonic_ns, time_ns
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.fields import answer_fields, limit_fields, request_id
@@ -33,6 +33,7 @@ from fastgate.gateway import endpoint as endpoints
 from fastgate.gateway import local
 from fastgate.gateway.attempts import Attempts
 from fastgate.gateway.authenticate import authenticate
+from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.context import (
     PHASE_BODY,
     PHASE_CONNECT,

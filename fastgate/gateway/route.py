@@ -50,8 +50,8 @@ class Router:
             raise self._none(context, now_ns)
         usable = [c for c in plan.choices if self._usable(c, context, now_ns)]
         if usable:
-            order = min([c.target.deployment.order for c in usable])
-            usable = [c for c in usable if c.target.deployment.order == order]
+            order = min([c.target.order for c in usable])
+            usable = [c for c in usable if c.target.order == order]
         while usable:
             if len(usable) == 1:
                 choice = usable[0]
@@ -84,7 +84,7 @@ class Router:
         until_ns = self.deployments.cooling_until_ns(target.entry)
         if until_ns > now_ns:
             return False
-        if target.deployment.protocol != context.endpoint.protocol:
+        if target.protocol != context.endpoint.protocol:
             return False
         return context.tried is None or target not in context.tried
 
@@ -127,7 +127,7 @@ class Router:
     def _none(self, context: Context, now_ns: int) -> Exception:
         plan = context.plan
         protocol = context.endpoint.protocol
-        if all(choice.target.deployment.protocol != protocol for choice in plan.choices):
+        if all(choice.target.protocol != protocol for choice in plan.choices):
             return BadRequest(
                 f"no deployment of model {context.model} speaks the {protocol} protocol that "
                 f"/{context.endpoint.name} needs",

@@ -29,6 +29,7 @@ from fastgate.gateway.downstream import LINGER, Downstream
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
+from fastgate.gateway.shared import Shared
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
 from fastgate.observe.access_log import AccessLog
@@ -53,16 +54,14 @@ SWEEP_S = 0.25
 CONNECTION_SHARE = 0.6
 
 
-class Worker:
+class Worker(Shared):
     """What the connections of a process share."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, memory: Any, slot: int, control: str) -> None:
-        self.loop = loop
+        super().__init__(loop)
         self.memory = memory
         self.slot = slot
         self.metrics = memory.metrics(slot)
-        self.draining = False
-        self.tls: ssl.SSLContext | None = None
         self.downstreams: set[Downstream] = set()
         self.pools: dict[Origin, Pool] = {}
         self.resolver = Resolver(30.0)
@@ -93,13 +92,8 @@ class Worker:
         """Take over a Snapshot; running requests keep the one they have."""
         config = decode(encoded)
         self.config = config
-        self.limits = limits = config.limits
-        self.head_timeout_ns = int(limits.head_timeout_s * 1e9)
-        self.body_idle_ns = int(limits.body_idle_timeout_s * 1e9)
-        self.body_timeout_ns = int(limits.body_timeout_s * 1e9)
-        self.keepalive_ns = int(limits.keepalive_timeout_s * 1e9)
-        self.send_timeout_ns = int(limits.send_timeout_s * 1e9)
-        self.max_connections = limits.max_connections or int(
+        self.apply_limits(config.limits)
+        self.max_connections = config.limits.max_connections or int(
             resource.getrlimit(resource.RLIMIT_NOFILE)[0] * CONNECTION_SHARE
         )
         router = config.router

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -66,7 +67,9 @@ class Listeners(NamedTuple):
 def resolve(host: str, port: int) -> list[Address]:
     """Return the addresses of `host`, each once. Raises BindError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except socket.gaierror as error:
         raise BindError(f"host {host!r}: {error.strerror}") from None
     # A name may be listed twice in /etc/hosts.
@@ -184,6 +187,9 @@ class PrivateSocket:
 
 def _is_left_over(path: str) -> bool:
     """Return whether `path` is a socket that nobody listens on."""
+    # Connecting to a plain file is refused, too.
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

@@ -63,7 +63,7 @@ class Workers:
         self.restarts = 0
         """Deaths that nobody had asked for."""
         self._start = start
-        self._free_slots = deque(range(slots))
+        self._free_slots = set(range(slots))
         self._retired: list[Child] = []
         self._rolling: deque[Place] = deque()
         self._replace = True
@@ -111,10 +111,11 @@ class Workers:
         return [place.start_at_s for place in self.places if place.start_at_s is not None]
 
     def _fill_slot(self, place: Place) -> Child | None:
-        slot = self._free_slots.popleft()
+        # The lowest: one that takes a dead one's place takes its name, too.
+        slot = min(self._free_slots)
         child = self._start(slot, place.index)
-        if child is None:
-            self._free_slots.appendleft(slot)
+        if child is not None:
+            self._free_slots.remove(slot)
         return child
 
     # what workers say
@@ -196,7 +197,7 @@ class Workers:
 
     def on_death(self, worker: Child, lived_s: float) -> bool:
         """Account for one that has ended, its slot released. Return whether it was asked to end."""
-        self._free_slots.append(worker.slot)
+        self._free_slots.add(worker.slot)
         place = self.places[worker.place]
         # By itself at the end of its grace, or by our SIGKILL soon after.
         over = worker.state == "draining" and (worker.process.returncode == 0 or worker.killed)

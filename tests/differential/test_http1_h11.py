@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.differential.http1_messages import requests, responses, spoilt
 from tests.http1_wire import Exchange, Message, read_requests, read_response
 
-EXAMPLES = settings(max_examples=400, deadline=None, database=None, derandomize=True)
+EXAMPLES = settings(max_examples=200, deadline=None, database=None, derandomize=True)
 BLANK_BEFORE_EXTENSION = re.compile(rb"[0-9A-Fa-f][ \t]+;")
 
 

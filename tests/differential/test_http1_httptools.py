@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from tests.differential.http1_messages import requests, responses, spoilt
 from tests.http1_wire import Message, read_requests, read_response
 
-EXAMPLES = settings(max_examples=400, deadline=None, database=None, derandomize=True)
+EXAMPLES = settings(max_examples=200, deadline=None, database=None, derandomize=True)
 
 
 class Oracle:

@@ -11,7 +11,8 @@ from tests.differential.test_sse_reader import assert_document, assert_stream
 
 STREAMS = [
     b'data: {"choices":[{"delta":{"content":"a\\u00e9\\n"},"finish_reason":null}],"usage":null}\n\n'
-    b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7.0}}\n\ndata: [DONE]\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7.0}}\n\n'
+    b"data: [DONE]\n\n",
     b": hb\r\n\r\nevent: message_start\r\ndata: "
     b'{"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\r\n\r\n',
     b'event: error\rdata: {"type":"error",\rdata: "error":{"message":"x"}}\r\rdata\r\r',

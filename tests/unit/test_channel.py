@@ -51,7 +51,7 @@ def test_messages_come_out_of_any_split() -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         (4).to_bytes(4, "big") + bytes(4) + b"oops",
         (2).to_bytes(4, "big") + bytes(4) + b"{}",
-        (7).to_bytes(4, "big") + bytes(4) + b'[1, {}]',
+        (7).to_bytes(4, "big") + bytes(4) + b"[1, {}]",
         (9).to_bytes(4, "big") + bytes(4) + b'["a", []]',
         (2).to_bytes(4, "big") + bytes(4) + b"\xff\xff",
     ],

@@ -70,10 +70,13 @@ def test_what_looks_like_a_credential_is_hidden(text: str) -> None:
 
 
 def test_names_that_only_sound_secret_are_shown() -> None:
-    assert line("x", {"tokens": 5, "model": "risk-model-large"}).items() >= {
-        "tokens": 5,
-        "model": "risk-model-large",
-    }.items()
+    assert (
+        line("x", {"tokens": 5, "model": "risk-model-large"}).items()
+        >= {
+            "tokens": 5,
+            "model": "risk-model-large",
+        }.items()
+    )
 
 
 def test_a_full_pipe_drops_lines_and_the_next_one_says_how_many() -> None:

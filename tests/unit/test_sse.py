@@ -211,6 +211,23 @@ def test_one_bad_count_makes_the_usage_object_unusable(value: str) -> None:
     assert scanner.usage_only_end > 0  # still nothing that a client asked for
 
 
+def test_the_last_of_two_usage_objects_in_one_event_counts() -> None:
+    for first in ('{"prompt_tokens":-1}', '{"completion_tokens":9}'):
+        raw = f'data: {{"usage":{first},"usage":{{"prompt_tokens":5}}}}\n\n'.encode()
+        scanner, _ = feed(raw)
+        assert (scanner.input_tokens, scanner.output_tokens) == (5, -1)
+
+
+def test_a_number_of_more_than_64_bytes_is_no_count_however_it_is_cut() -> None:
+    for size, count in ((64, 11), (65, -1)):
+        raw = f'data: {{"usage":{{"prompt_tokens":{"11.".ljust(size, "0")}}}}}\n\n'.encode()
+        for step in (1, 7, len(raw)):
+            scanner = Scanner()
+            for start in range(0, len(raw), step):
+                scanner.feed(raw, start, min(start + step, len(raw)))
+            assert scanner.input_tokens == count, (size, step)
+
+
 def test_usage_elsewhere_is_none() -> None:
     fake = {"prompt_tokens": 999}
     scanner, seen = feed(

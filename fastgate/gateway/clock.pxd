@@ -1,0 +1,1 @@
+cpdef long long monotonic_ns() noexcept

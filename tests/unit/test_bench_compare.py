@@ -1,0 +1,110 @@
+"""The comparison's arithmetic, and what it reads from wrk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.compare import choose_peers, is_calm, summary, table
+from bench.figures import Measured, read_wrk
+from bench.peers.fastgate import Fastgate
+from bench.peers.nginx import Nginx
+from bench.peers.peer import Place
+from bench.procfs import Disturbance
+from bench.stand import Failed
+
+WRK = """Running 2s test @ http://127.0.0.1:18501/v1/chat/completions
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     0.85ms  210.00us  12.00ms   91.00%
+    Req/Sec    75.20k     2.10k   78.00k    80.00%
+  Latency Distribution
+     50%  812.00us
+     75%    0.90ms
+     90%    1.00ms
+     99%    1.52ms
+  150431 requests in 2.00s, 88.10MB read
+Requests/sec:  75205.10
+Transfer/sec:     44.05MB
+"""
+
+CALM = Disturbance(0.01, 0.0)
+BUSY = Disturbance(0.20, 0.0)
+
+
+def test_wrk_output_is_read_in_milliseconds() -> None:
+    assert read_wrk(WRK) == {
+        "p50_ms": 0.812,
+        "p99_ms": 1.52,
+        "requests": 150431,
+        "per_s": 75205.1,
+    }
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    ["Non-2xx or 3xx responses: 12", "Socket errors: connect 0, read 3, write 0, timeout 0"],
+)
+def test_refused_and_broken_requests_are_no_figures(trouble: str) -> None:
+    with pytest.raises(Failed, match="3"):
+        read_wrk(WRK + trouble)
+
+
+def taken(values: list[float], disturbance: Disturbance = CALM) -> list[Measured]:
+    return [Measured({"cpu_us": value}, disturbance, "command") for value in values]
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    report = summary(
+        {
+            ("plain_c64", "nginx"): taken([10.0, 20.0, 40.0]),
+            ("plain_c64", "fastgate"): taken([12.0, 24.0, 36.0], BUSY),
+        }
+    )["plain_c64"]
+    # Of 1.2, 1.2 and 0.9; the ratio of the medians would be 1.2 by chance only.
+    assert report["fastgate"]["cpu_us"]["ratio_to_nginx"] == pytest.approx(1.2)
+    assert report["fastgate"]["cpu_us"]["median"] == 24.0
+    assert report["nginx"]["cpu_us"]["spread"] == pytest.approx(1.5)
+    assert report["fastgate"]["disturbed_rounds"] == 3
+    assert "ratio_to_nginx" not in report["nginx"]["cpu_us"]
+
+
+def test_added_latency_is_what_lies_over_the_direct_connection() -> None:
+    rounds = {
+        ("ttft_50rps", "direct"): [Measured({"p50_ms": 0.4}, CALM, "")],
+        ("ttft_50rps", "nginx"): [Measured({"p50_ms": 0.6}, CALM, "")],
+    }
+    found = summary(rounds)
+    assert found["ttft_50rps"]["nginx"]["p50_ms"]["added_over_direct"] == pytest.approx(0.2)
+    shown = table(found, ["direct", "nginx"])
+    assert "p50_ms added by nginx" in shown
+    assert "0.200" in shown
+
+
+def test_strangers_and_stolen_time_disturb() -> None:
+    assert is_calm(Measured({}, Disturbance(0.10, 0.05), ""))
+    assert not is_calm(Measured({}, Disturbance(0.11, 0.0), ""))
+    assert not is_calm(Measured({}, Disturbance(0.0, 0.06), ""))
+
+
+def test_an_unknown_peer_is_refused() -> None:
+    with pytest.raises(Failed, match="no peer 'haproxy'"):
+        choose_peers("direct,haproxy")
+
+
+def test_peers_are_configured_between_their_port_and_the_upstream(tmp_path: Path) -> None:
+    place = Place(port=1234, upstream_port=5678, folder=tmp_path)
+    Nginx().command(place)
+    nginx = (tmp_path / "nginx.conf").read_text()
+    assert "listen 127.0.0.1:1234" in nginx
+    assert "server 127.0.0.1:5678;" in nginx
+    assert "proxy_buffering off;" in nginx
+    assert "1234" in Fastgate().command(place)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    parameters = config["model_list"][0]["litellm_params"]
+    assert parameters["api_base"] == "http://127.0.0.1:5678/v1"
+    key = config["fastgate_settings"]["keys"][0]
+    assert key["key"] == Fastgate.key
+    assert key["rpm"] > 10**9
