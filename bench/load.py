@@ -164,6 +164,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self._run.on_connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -261,24 +262,24 @@ class Run:
         self._loop = loop
         self._clients: set[Client] = set()
         self._idle: list[Client] = []
-        self._opening = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._done = asyncio.Event()
         self._random = random.Random(options.seed)
         self._next_s = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._look_s = min(1.0, options.timeout_s)
 
     async def run(self) -> Results:
         options, results = self.options, self.results
         cpu_before = time.process_time()
         if not options.rate:
-            await asyncio.gather(*(self._open() for _ in range(options.concurrency)))
+            opening = (self._open(self._idle.append) for _ in range(options.concurrency))
+            await asyncio.gather(*opening)
         if not self._idle and not options.rate:
             return results
         start = time.perf_counter()
         self._loop.call_later(options.duration_s, self._stop)
-        self._watch = self._loop.call_later(1.0, self._expire)
+        self._watch = self._loop.call_later(self._look_s, self._expire)
         if options.rate:
             self._next_s = start
             self._schedule()
@@ -286,15 +287,14 @@ class Run:
             idle, self._idle = self._idle, []
             for index, client in enumerate(idle):
                 delay_s = options.ramp_s * index / len(idle)
-                self._loop.call_later(delay_s, self._begin, client)
+                self._loop.call_later(delay_s, self._next, client)
         try:
             await asyncio.wait_for(self._done.wait(), options.duration_s + options.grace_s)
         except TimeoutError:
             results.errors["unfinished"] += sum(client.busy for client in self._clients)
         results.elapsed_s = time.perf_counter() - start
         results.cpu_s = time.process_time() - cpu_before
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.cancel()
         self._stopping = True
         for client in list(self._clients):
             client.busy = False
@@ -303,35 +303,31 @@ class Run:
 
     # ---- connections
 
-    async def _open(self, then: Callable[[Client], None] | None = None) -> None:
-        self._opening += 1
+    async def _open(self, then: Callable[[Client], None]) -> None:
         url = urlsplit(self.options.url)
+        host, port = url.hostname or "127.0.0.1", url.port or 80
         try:
             if self.options.unix:
-                opening = self._loop.create_unix_connection(self._client, self.options.unix)
+                opening = self._loop.create_unix_connection(lambda: Client(self), self.options.unix)
             else:
-                host, port = url.hostname or "127.0.0.1", url.port or 80
-                opening = self._loop.create_connection(self._client, host, port)
+                opening = self._loop.create_connection(lambda: Client(self), host, port)
             _, client = await opening
         except OSError as error:
             self.results.errors[f"connect: {os.strerror(error.errno or 0)}"] += 1
-            client = None
-        finally:
-            self._opening -= 1
-        if client is None:
-            self._check_done()
         else:
-            (then or self._idle.append)(client)
-
-    def _client(self) -> Client:
-        client = Client(self)
-        self._clients.add(client)
-        return client
+            then(client)
 
     def _open_soon(self, then: Callable[[Client], None]) -> None:
         task = self._loop.create_task(self._open(then))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_opened)
+
+    def _on_opened(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._check_done()
+
+    def on_connected(self, client: Client) -> None:
+        self._clients.add(client)
 
     def on_lost(self, client: Client) -> None:
         self._clients.discard(client)
@@ -341,32 +337,42 @@ class Run:
 
     # ---- requests
 
-    def _begin(self, client: Client, scheduled_s: float = 0.0) -> None:
+    def _may_start(self) -> bool:
+        """Count a request, unless there are to be no more."""
         if self._stopping:
-            return self._check_done()
-        if client.transport.is_closing():
-            return self._open_soon(lambda fresh: self._begin(fresh, scheduled_s))
-        now = time.perf_counter()
-        if scheduled_s:
-            self.results.late_s.append(now - scheduled_s)
+            return False
         self.results.started += 1
         if self.results.started == self.options.requests:
             self._stopping = True
+        return True
+
+    def _next(self, client: Client) -> None:
+        """Closed loop: this connection's next request."""
+        if self._may_start():
+            self._send(client, 0.0)
+        else:
+            self._check_done()
+
+    def _send(self, client: Client, scheduled_s: float) -> None:
+        if client.transport.is_closing():
+            return self._open_soon(lambda fresh: self._send(fresh, scheduled_s))
+        now = time.perf_counter()
+        if scheduled_s:
+            self.results.late_s.append(now - scheduled_s)
         client.send(scheduled_s or now)
 
     def on_answer(self, client: Client, lost: bool) -> None:
-        if self._stopping:
-            self._check_done()
-        elif self.options.rate:
+        if self.options.rate:
             if not lost:
                 self._idle.append(client)
-        elif lost:
-            self._open_soon(self._begin)
+            self._check_done()
+        elif lost and not self._stopping:
+            self._open_soon(self._next)
         else:
-            self._begin(client)
+            self._next(client)
 
     def _schedule(self) -> None:
-        """Send what is due; sleep until shortly before the next, then poll."""
+        """Open loop: send what is due; sleep until shortly before the next, then poll."""
         while not self._stopping:
             wait_s = self._next_s - time.perf_counter()
             if wait_s > SPIN_S:
@@ -378,10 +384,11 @@ class Run:
             scheduled_s = self._next_s
             rate, poisson = self.options.rate, self.options.arrivals == "poisson"
             self._next_s += self._random.expovariate(rate) if poisson else 1 / rate
+            self._may_start()
             if self._idle:
-                self._begin(self._idle.pop(), scheduled_s)
+                self._send(self._idle.pop(), scheduled_s)
             else:
-                self._open_soon(lambda client, at=scheduled_s: self._begin(client, at))
+                self._open_soon(lambda client, at=scheduled_s: self._send(client, at))
 
     # ---- the end
 
@@ -390,14 +397,14 @@ class Run:
         self._check_done()
 
     def _check_done(self) -> None:
-        opening_nothing = not self._opening and not self._tasks
-        if not self._clients and opening_nothing and not self.options.rate:
-            self._done.set()
-        if self._stopping and not any(client.busy for client in self._clients):
+        """End when nothing more will be sent (or can be: all connections lost) or come."""
+        more = bool(self.options.rate or self._clients) and not self._stopping
+        busy = self._tasks or any(client.busy for client in self._clients)
+        if not more and not busy:
             self._done.set()
 
     def _expire(self) -> None:
-        """Give up on requests that take longer than the time limit; looks once a second."""
+        """Give up on requests that take longer than the time limit."""
         limit = time.perf_counter() - self.options.timeout_s
         for client in list(self._clients):
             if client.busy and client.sent_s < limit:
@@ -405,8 +412,8 @@ class Run:
                 client.busy = False
                 client.transport.abort()
                 if not self.options.rate and not self._stopping:
-                    self._open_soon(self._begin)
-        self._watch = self._loop.call_later(1.0, self._expire)
+                    self._open_soon(self._next)
+        self._watch = self._loop.call_later(self._look_s, self._expire)
 
 
 async def run(options: Options) -> Results:

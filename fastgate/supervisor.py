@@ -138,7 +138,8 @@ class Supervisor:
     def _on_time(self) -> None:
         now_s = time.monotonic()
         for child in self._children():
-            if child.kill_at_s is not None and child.kill_at_s <= now_s:
+            deadline_s = child.deadline_s
+            if deadline_s is not None and deadline_s <= now_s:
                 _log.error("killed: its time is over", {"name": child.name, "pid": child.pid})
                 child.kill()
         self._workers.fill()
@@ -152,7 +153,7 @@ class Supervisor:
             self._watch(child)
 
     def _wait_s(self) -> float | None:
-        times = [child.kill_at_s for child in self._children()] + [self._control_at_s]
+        times = [child.deadline_s for child in self._children()] + [self._control_at_s]
         due = [at_s for at_s in times if at_s is not None] + self._workers.due_s()
         return max(0.0, min(due) - time.monotonic()) if due else None
 

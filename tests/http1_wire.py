@@ -55,7 +55,7 @@ def splits(raw: bytes) -> Iterator[list[bytes]]:
 
 def dechunk(data: bytes) -> bytes:
     """Decode a chunked body that has neither extensions nor trailers: an oracle in ten lines."""
-    parts = []
+    parts: list[bytes] = []
     at = 0
     while not parts or parts[-1]:
         line_end = data.index(b"\r\n", at)

@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 cdef enum:
-    DEFAULT_HEAD_BYTES = 32 * 1024      # four of nginx's large_client_header_buffers
-    DEFAULT_TARGET_BYTES = 16 * 1024    # RFC 9112 3 asks for 8,000 at least
+    DEFAULT_HEAD_BYTES = 32768          # four of nginx's large_client_header_buffers
+    DEFAULT_TARGET_BYTES = 16384        # RFC 9112 3 asks for 8,000 at least
     KEPT_SPANS = 8                      # 128 bytes an idle connection
     MAX_NAME_BYTES = 63                 # the longest registered field name has 44
 

@@ -14,14 +14,14 @@ from fastgate._core.httpchars cimport (
 )
 from fastgate._core.httphead cimport (
     BAD_CHUNK_END, BAD_CHUNK_SIZE, BAD_EXTENSION, BAD_FIELD_START, BAD_LINE_END, BAD_NAME,
-    BAD_VALUE, CHUNK_LINE_TOO_LONG, DONE, FORBIDDEN_TRAILER, HEAD_DONE, HUGE_CHUNK, NEED_MORE,
+    BAD_VALUE, CHUNK_LINE_TOO_LONG, DONE, FORBIDDEN_TRAILER, HUGE_CHUNK, NEED_MORE,
     NO_MEMORY, TRAILER_TOO_LONG,
 )
 from libc.stdlib cimport realloc
 
 cdef enum BodyState:
-    COUNTED = HEAD_DONE + 1     # Content-Length
-    TO_THE_END                  # until the connection ends
+    COUNTED = 32            # Content-Length; above every httphead.State
+    TO_THE_END              # until the connection ends
     SIZE_START
     SIZE
     BEFORE_SEMICOLON

@@ -60,8 +60,9 @@ def ssl_verify(value: Any, spot: Spot) -> tuple[bool, str]:
 
 
 def _key(value: Any, spot: Spot) -> str:
-    # An empty variable is how deployments say "none".
-    return values.field_value(value) if str(value).strip() else ""
+    # Secrets mounted from files end in a line break; an empty variable means there is no key.
+    found = values.text(value).strip() if value != "" else ""
+    return values.field_value(found) if found else ""
 
 
 def _names(value: Any, spot: Spot) -> list[str]:
@@ -76,9 +77,7 @@ def _id(value: Any, spot: Spot) -> str:
 
 
 def _group(value: Any, spot: Spot) -> str:
-    found = values.text(value)
-    if not values.is_model_name(found):
-        raise ValueError("expected up to 256 of letters, digits and . _ : / @ + * -")
+    found = values.model_name(value)
     if found.count("*") > 1:
         raise ValueError("expected at most one * in a model name")
     return found

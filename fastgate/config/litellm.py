@@ -62,8 +62,13 @@ def _aliases(value: Any, spot: Spot) -> dict[str, Alias]:
     found = {}
     for name, target in spot.reader.mapping(value, spot).items():
         here = spot.at(name)
-        if not values.is_model_name(name) or "*" in name:
-            here.fault("expected up to 256 of letters, digits and . _ : / @ + - as a name")
+        try:
+            values.model_name(name)
+        except ValueError as error:
+            here.fault(f"{error} as a name")
+            continue
+        if "*" in name:
+            here.fault("expected no * in an alias")
         elif isinstance(target, str) and target:
             found[name] = Alias(group=target)
         elif isinstance(target, dict) and isinstance(target.get("model"), str):
@@ -77,7 +82,7 @@ def master_key_hash(value: Any, spot: Spot) -> str:
     """Return the SHA-256 of the master key."""
     if not isinstance(value, str):
         raise ValueError("expected text, in quotes")
-    key = values.field_value(value)
+    key = values.field_value(value.strip())
     if weak(key):
         spot.note(f"a master key of less than {MIN_KEY_CHARS} characters can be guessed")
     return hashlib.sha256(key.encode()).hexdigest()

@@ -91,7 +91,7 @@ def _key(value: Any, spot: Spot) -> str:
     """Return the hash of a key in clear."""
     if not isinstance(value, str):
         raise ValueError("expected text, in quotes")
-    found = values.field_value(value)
+    found = values.field_value(value.strip())
     if weak(found):
         spot.note(f"a key of less than {MIN_KEY_CHARS} characters can be guessed")
     return hashlib.sha256(found.encode()).hexdigest()

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["expand", "literal_length", "matches", "star"]
+import re
+
+__all__ = ["expand", "is_plain", "literal_length", "matches", "star"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}")
+
+
+def is_plain(name: str) -> bool:
+    """Return whether `name` may stand in URLs, headers, logs and metrics as it is.
+
+    What only a wildcard matches is made up by the client, so it must be plain.
+    """
+    return _PLAIN.fullmatch(name) is not None and ".." not in name
 
 
 def star(pattern: str, name: str) -> str | None:

@@ -15,7 +15,7 @@ import json
 
 import msgspec
 
-from fastgate.config.patterns import expand, literal_length, star
+from fastgate.config.patterns import expand, is_plain, literal_length, star
 from fastgate.config.patterns import matches as pattern_matches
 from fastgate.config.schema import Config, Deployment, VirtualKey
 
@@ -195,8 +195,8 @@ class Snapshot:
         group = self.groups.get(name)
         if group is not None and "*" not in name:
             return Route(name, tuple((each, each.model) for each in group.deployments))
-        if "*" in name:
-            # A client that asks for the pattern itself would have the star sent upstream.
+        if not is_plain(name):
+            # That includes the pattern itself: its star would be sent upstream.
             return None
         for wildcard in self.wildcards:
             matched = star(wildcard.name, name)

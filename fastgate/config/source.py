@@ -177,7 +177,9 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     # str(error) would quote the line, which may hold a secret.
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"not YAML: line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        # Without libyaml's bindings, the problem may quote a word.
+        problem = str(error.problem).partition(" '")[0]
+        return f"not YAML: line {mark.line + 1}, column {mark.column + 1}: {problem}"
     return "not YAML"
 
 

@@ -19,12 +19,17 @@ __all__ = [
     "field_name",
     "field_value",
     "is_identifier",
-    "is_model_name",
+    "model_name",
     "number",
     "size_bytes",
     "text",
     "whole",
 ]
+
+MAX_NUMBER = 1e9
+"""As seconds 31 years; in nanoseconds it still fits 64 bits."""
+MAX_WHOLE = 2**53
+"""Every whole number up to here is a float as well, whatever reads it."""
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNITS_BYTES = {
@@ -42,12 +47,10 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110 5.5, without obs-text: bytes above 0x7F mean something else to every peer.
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
-# What a client may ask for; the rest would have to be escaped in headers, logs and metrics.
-_MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+*-]{1,256}")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._:/@+~-]{1,128}")
 
 # RFC 1123 2.1, and `_` for the service names of container networks.
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}\.?)+")
+_HOST = re.compile(r"(?=.{1,253}\Z)([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 # RFC 3986 3.3.
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*")
 
@@ -93,7 +96,25 @@ def boolean(value: object) -> bool:
 
 
 def number(value: object) -> float:
-    """Return a finite number; text is parsed, for values out of the environment."""
+    """Return a number; text is parsed, for values out of the environment."""
+    found = _finite(value)
+    if abs(found) > MAX_NUMBER:
+        raise ValueError(f"expected at most {MAX_NUMBER:g}")
+    return found
+
+
+def whole(value: object) -> int:
+    """Return a whole number."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    found = value if is_whole else _finite(value)
+    if not is_whole and not float(found).is_integer():
+        raise ValueError("expected a whole number")
+    if abs(found) > MAX_WHOLE:
+        raise ValueError(f"expected at most {MAX_WHOLE}")
+    return int(found)
+
+
+def _finite(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"expected a number, got {_kind(value)}")
     try:
@@ -105,22 +126,12 @@ def number(value: object) -> float:
     return found
 
 
-def whole(value: object) -> int:
-    """Return a whole number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    found = number(value)
-    if not found.is_integer():
-        raise ValueError("expected a whole number")
-    return int(found)
-
-
 def duration_s(value: object) -> float:
     """Return seconds from `10`, `10s`, `500ms`, `5m`, `1.5h`, `2d`."""
     if isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())):
         unit = match[2] or "s"
         if unit in _UNITS_S:
-            return float(match[1]) * _UNITS_S[unit]
+            return number(float(match[1]) * _UNITS_S[unit])
     elif not isinstance(value, str):
         return number(value)
     raise ValueError(f"expected a duration: a number and one of {', '.join(_UNITS_S)}")
@@ -147,14 +158,17 @@ def field_name(value: object) -> str:
 def field_value(value: object) -> str:
     """Return what may stand behind the colon of a header field."""
     found = text(value)
-    if not _FIELD_VALUE.fullmatch(found):
+    if not _FIELD_VALUE.fullmatch(str(value)):
         raise ValueError("expected visible ASCII: no line break, no control character")
     return found
 
 
-def is_model_name(value: str) -> bool:
-    """Return whether a client may ask for a model of this name."""
-    return _MODEL_NAME.fullmatch(value) is not None
+def model_name(value: object) -> str:
+    """Return the name of a model group or alias: printable, and the same inside JSON quotes."""
+    found = text(value)
+    if not found.isprintable() or len(found) > 256 or '"' in found or "\\" in found:
+        raise ValueError("expected up to 256 printable characters without quotes and backslashes")
+    return found
 
 
 def is_identifier(value: str) -> bool:

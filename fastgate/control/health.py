@@ -141,5 +141,9 @@ async def _ask(
             return judge(response.status)
     except TimeoutError:
         return f"no answer within {PROBE_TIMEOUT_S:g} s"
+    except aiohttp.ClientConnectorCertificateError as error:
+        return f"TLS: {error.certificate_error}"[:_ERROR_CHARS]
+    except aiohttp.ClientConnectorError as error:
+        return f"connect: {error.os_error.strerror or error.os_error}"[:_ERROR_CHARS]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"[:_ERROR_CHARS]

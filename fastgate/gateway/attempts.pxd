@@ -8,6 +8,7 @@ from fastgate.gateway.context cimport Context
 from fastgate.gateway.record cimport tokens_used
 from fastgate.gateway.route cimport Router
 
+@cython.final
 cdef class RetryBudget:
     cdef long long until_ns
     cdef long long requests
@@ -19,6 +20,7 @@ cdef class RetryBudget:
     cpdef bint allows(self, long long now_ns)
     cdef void _turn(self, long long now_ns)
 
+@cython.final
 cdef class Attempts:
     cdef public object pipeline
     cdef public Router router

@@ -1,3 +1,3 @@
-from fastgate.gateway.context cimport Context
+from fastgate.gateway.context cimport Context, Sender
 
-cpdef authenticate(Context context, object downstream)
+cpdef authenticate(Context context, Sender downstream)

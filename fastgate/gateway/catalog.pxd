@@ -1,3 +1,8 @@
+cimport cython
+
+from fastgate._core.histo cimport Counter, Histogram
+
+@cython.final
 cdef class Target:
     cdef public object deployment
     cdef public str id
@@ -16,13 +21,15 @@ cdef class Target:
     cdef public int retries
     cdef public dict prefixes
     cdef public dict counters
-    cdef public object ttft
-    cdef public object upstream_time
+    cdef public Histogram ttft
+    cdef public Histogram upstream_time
 
+@cython.final
 cdef class Choice:
     cdef public Target target
     cdef public str model
 
+@cython.final
 cdef class Plan:
     cdef public str model
     cdef public str group
@@ -30,6 +37,6 @@ cdef class Plan:
     cdef public list choices
     cdef public list fallbacks
     cdef public bint uniform
-    cdef public object input_tokens
-    cdef public object output_tokens
+    cdef public Counter input_tokens
+    cdef public Counter output_tokens
     cdef public dict durations

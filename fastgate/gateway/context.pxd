@@ -1,12 +1,20 @@
+cimport cython
+
 from fastgate._core.http1 cimport RequestReader
 from fastgate._core.sse cimport Scanner
 from fastgate.gateway.endpoint cimport Endpoint
 
 cdef class Sender:
+    cdef public str peer
+    cdef public bytes key_field
+    cdef public object key_principal
+    cdef public object key_snapshot
+
     cpdef write(self, bytes data)
     cpdef write_all(self, list parts)
     cpdef finish(self, bint keep_alive)
 
+@cython.final
 cdef class Context:
     # downstream
     cdef public Sender downstream

@@ -10,7 +10,6 @@ cdef class Downstream(Sender):
     cdef public Shared worker
     cdef public object transport
     cdef public RequestReader reader
-    cdef public str peer
     cdef public int state
     cdef public bint closed
     cdef public bint reading
@@ -27,10 +26,6 @@ cdef class Downstream(Sender):
     cdef public Context context
     cdef public bytearray parts
     cdef public Py_ssize_t body_limit
-    # remembered between requests
-    cdef public bytes key_field
-    cdef public object key_principal
-    cdef public object key_snapshot
 
     cpdef void data_received(self, bytes data)
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t)

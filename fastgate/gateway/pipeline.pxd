@@ -19,6 +19,7 @@ from fastgate.gateway.route cimport Router
 from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
 
+@cython.final
 cdef class Pipeline:
     cdef public object worker
     cdef public object catalog

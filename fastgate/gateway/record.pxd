@@ -5,6 +5,7 @@ from fastgate._core.sse cimport Scanner
 from fastgate.gateway.catalog cimport Plan, Target
 from fastgate.gateway.context cimport Context
 
+@cython.final
 cdef class Recorder:
     cdef public object metrics
     cdef public object log

@@ -4,6 +4,7 @@ from fastgate._core.bucket cimport DeploymentTable, LimitTable
 from fastgate.gateway.catalog cimport Choice, Plan, Target
 from fastgate.gateway.context cimport Context
 
+@cython.final
 cdef class Router:
     cdef public DeploymentTable deployments
     cdef public LimitTable limits

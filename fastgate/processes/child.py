@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -22,6 +23,9 @@ __all__ = ["Backoff", "Child", "start"]
 _RESET_S = 10.0
 _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 5.0
+
+# A start takes 0.1 s to 0.3 s here. One that takes so much longer hangs.
+_START_S = 60.0
 
 
 class Backoff:
@@ -60,6 +64,13 @@ class Child:
         self.kill_at_s: float | None = None
         self.killed = False
         """By us."""
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When to kill it."""
+        if self.state == "starting" and not self.killed:
+            return min(self.started_s + _START_S, self.kill_at_s or math.inf)
+        return self.kill_at_s
 
     @property
     def pid(self) -> int:

@@ -136,7 +136,9 @@ class Workers:
         self._roll_on()
 
     def on_drained(self, worker: Child) -> None:
-        """It has no work left."""
+        """It has no work left. It may say so more than once."""
+        if worker.state == "stopping":
+            return
         worker.state = "drained"
         if worker in self._retired:
             self._stop(worker)

@@ -1,5 +1,8 @@
+cimport cython
+
 from fastgate._core.http1 cimport ResponseReader
 
+@cython.final
 cdef class Connection:
     cdef public object pool
     cdef public object transport

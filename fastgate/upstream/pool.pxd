@@ -1,5 +1,8 @@
+cimport cython
+
 from fastgate.upstream.connection cimport Connection
 
+@cython.final
 cdef class Pool:
     cdef public object origin
     cdef public object settings

@@ -46,7 +46,10 @@ CODED = st.tuples(
     st.builds(chunked, st.lists(st.tuples(st.binary(max_size=40), EXTENSION)), EXTENSION, TRAILERS),
 )
 COUNTED = st.binary(max_size=60).map(lambda body: ([b"Content-Length: %d" % len(body)], body))
-NO_BODY = st.just(([], b""))
+UNTIL_END: st.SearchStrategy[tuple[list[bytes], bytes]] = st.binary(max_size=40).map(
+    lambda body: ([], body)
+)
+NO_BODY: st.SearchStrategy[tuple[list[bytes], bytes]] = st.just(([], b""))
 
 
 def head(start: bytes, fields: list[bytes]) -> bytes:
@@ -69,8 +72,7 @@ def requests(draw: st.DrawFn) -> bytes:
 def responses(draw: st.DrawFn) -> bytes:
     """Draw one complete answer; one without a length ends with the connection."""
     minor = draw(st.sampled_from([b"1", b"1", b"0"]))
-    until_end = st.binary(max_size=40).map(lambda body: ([], body))
-    framing, body = draw((CODED | COUNTED | until_end) if minor == b"1" else (COUNTED | until_end))
+    framing, body = draw((CODED | COUNTED | UNTIL_END) if minor == b"1" else (COUNTED | UNTIL_END))
     status = draw(st.sampled_from([b"200", b"200", b"404", b"429", b"503", b"204", b"304"]))
     if status in (b"204", b"304"):
         framing, body = [], b""

@@ -1,8 +1,8 @@
 """Instruction budgets: how many instructions each operation of the compiled core takes, exactly.
 
 Wall clock says little on a shared machine; instructions repeat. Every `ops_*.py` beside this file
-has `OPERATIONS: dict[str, Callable[[], Callable[[], object]]]`: a name, and a function that prepares
-whatever the operation needs and returns it, ready to be called without arguments any number of
+has `OPERATIONS: dict[str, Callable[[], Callable[[], object]]]`: a name, and a function that makes
+what the operation needs and returns it, ready to be called without arguments any number of
 times. All run in one process under `valgrind --tool=callgrind` (driver.py), which is told to write
 its counts down between an operation's runs. An operation is run n times and then 2n times; the
 difference, divided by n, is free of whatever comes once. What is left in it of the loop and of

@@ -71,6 +71,17 @@ def test_backoff_doubles_and_forgets_after_a_long_life() -> None:
     assert backoff.next_delay_s(9.9) == 0.1
 
 
+def test_a_start_that_hangs_has_a_deadline() -> None:
+    fleet = Fleet(1, 2)
+    worker = fleet.started[0]
+    assert worker.deadline_s == worker.started_s + 60.0
+    worker.kill_within(5.0)
+    assert worker.deadline_s < worker.started_s + 6.0
+    worker.kill_at_s = None
+    fleet.ready(0)
+    assert worker.deadline_s is None
+
+
 def test_a_dead_worker_is_replaced_at_once_in_the_same_place() -> None:
     fleet = Fleet(2, 4)
     fleet.ready(0, 1)
