@@ -103,8 +103,8 @@ class Engine:
         self.connections.add(connection)
         delay_s = self.control.take_slow_accept_s()
         if delay_s:
-            connection.transport.pause_reading()
-            self.loop.call_later(delay_s, connection.transport.resume_reading)
+            connection.turn_deaf()
+            self.loop.call_later(delay_s, connection.listen)
 
     def on_close(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from typing import Any
 
 __all__ = ["CHUNKED", "Connection", "build_head", "chunk", "field_value", "fields"]
@@ -131,6 +132,16 @@ class Connection(asyncio.Protocol):
         self._held_bytes = len(data)
         self._wanted = wanted
 
+    def turn_deaf(self) -> None:
+        """Read nothing until listen(): to a client, as if it had not been accepted."""
+        self._hold(b"", sys.maxsize)
+
+    def listen(self) -> None:
+        data = b"".join(self._held)
+        self._held.clear()
+        if not self.transport.is_closing():
+            self._feed(data)
+
     def _feed(self, data: bytes) -> None:
         start = 0
         size = len(data)
@@ -177,9 +188,7 @@ class Connection(asyncio.Protocol):
         if not self.keep_alive:
             self.transport.close()
         elif self._held:
-            data = b"".join(self._held)
-            self._held.clear()
-            self._feed(data)
+            self.listen()
 
     def hang_up(self, reset: bool) -> None:
         """Close behind what was written, with a FIN or an RST."""

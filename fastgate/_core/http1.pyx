@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 cdef enum:
-    DEFAULT_HEAD_BYTES = 32768          # four of nginx's large_client_header_buffers
+    DEFAULT_HEAD_BYTES = 32768          # as nginx: four buffers of 8 KiB
     DEFAULT_TARGET_BYTES = 16384        # RFC 9112 3 asks for 8,000 at least
     KEPT_SPANS = 8                      # 128 bytes an idle connection
     MAX_NAME_BYTES = 63                 # the longest registered field name has 44

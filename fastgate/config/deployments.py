@@ -61,8 +61,9 @@ def ssl_verify(value: Any, spot: Spot) -> tuple[bool, str]:
 
 def _key(value: Any, spot: Spot) -> str:
     # Secrets mounted from files end in a line break; an empty variable means there is no key.
-    found = values.text(value).strip() if value != "" else ""
-    return values.field_value(found) if found else ""
+    if isinstance(value, str) and not value.strip():
+        return ""
+    return values.field_value(values.text(value))
 
 
 def _names(value: Any, spot: Spot) -> list[str]:

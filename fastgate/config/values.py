@@ -105,13 +105,16 @@ def number(value: object) -> float:
 
 def whole(value: object) -> int:
     """Return a whole number."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    found = value if is_whole else _finite(value)
-    if not is_whole and not float(found).is_integer():
-        raise ValueError("expected a whole number")
+    if isinstance(value, int) and not isinstance(value, bool):
+        found = value
+    else:
+        parsed = _finite(value)
+        if not parsed.is_integer():
+            raise ValueError("expected a whole number")
+        found = int(parsed)
     if abs(found) > MAX_WHOLE:
         raise ValueError(f"expected at most {MAX_WHOLE}")
-    return int(found)
+    return found
 
 
 def _finite(value: object) -> float:

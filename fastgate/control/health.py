@@ -7,6 +7,7 @@ that is what the cooldowns of real traffic tell.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -144,6 +145,11 @@ async def _ask(
     except aiohttp.ClientConnectorCertificateError as error:
         return f"TLS: {error.certificate_error}"[:_ERROR_CHARS]
     except aiohttp.ClientConnectorError as error:
-        return f"connect: {error.os_error.strerror or error.os_error}"[:_ERROR_CHARS]
+        return f"connect: {_reason(error.os_error)}"[:_ERROR_CHARS]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: asyncio's own repeat the address, and of many are a list."""
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -122,7 +122,6 @@ class Attempts:
     def succeeded(self, context: Context, now_ns: int) -> None:
         """The answer was passed on to its end."""
         if context.counted:
-            self.budget.on_request(now_ns)
             target = context.target
             self.router.deployments.count(target.entry, now_ns, context.error_kind != "")
             self.leave(context, tokens_used(context))
@@ -468,6 +467,7 @@ class Attempts:
         context.held_bytes = 0
         context.tail = b""
         context.first_byte_ns = context.sent_ns = context.first_content_ns = 0
+        context.relay_ns = 0
         context.events = 0
         context.strip_usage = context.wants_strip
         context.deadline_ns = 0

@@ -72,7 +72,7 @@ cdef class Context:
     cdef public int phase
     cdef public int status
     cdef public long long first_byte_ns
-    cdef public long long passed_ns
+    cdef public long long relay_ns
     cdef public long long first_content_ns
     cdef public long long progress_ns
     cdef public Scanner scanner

@@ -130,8 +130,8 @@ class Context:
         self.phase = PHASE_LOCAL
         self.status = 0
         self.first_byte_ns = 0
-        self.passed_ns = 0
-        """When the answer's head was written downstream."""
+        self.relay_ns = 0
+        """From the arrival of the segment that the answer's head went out with, to its going out (a duration)."""
         self.first_content_ns = 0
         self.progress_ns = 0
         """Last time that an event (not a comment) passed."""

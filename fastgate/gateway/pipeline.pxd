@@ -1,18 +1,16 @@
 cimport cython
 
-from fastgate._core.bucket cimport LimitTable
-from fastgate._core.histo cimport Counter
 from fastgate._core.http1 cimport ResponseReader
 from fastgate._core.sse cimport Scanner
-from fastgate.gateway.attempts cimport Attempts
 from fastgate.gateway.catalog cimport Choice, Plan, Target
 from fastgate.gateway.context cimport Context
 from fastgate.gateway.authenticate cimport authenticate
 from fastgate.gateway.clock cimport monotonic_ns
+from fastgate.gateway.endings cimport Endings
 from fastgate.gateway.forward cimport send
-from fastgate.gateway.limit cimport reserve, settle
+from fastgate.gateway.limit cimport reserve
 from fastgate.gateway.peek cimport Peek
-from fastgate.gateway.record cimport Recorder, overhead_ns, tokens_used
+from fastgate.gateway.record cimport overhead_ns
 from fastgate.gateway.relay cimport answer_head, as_chunk, frame, look
 from fastgate.gateway.relay cimport start as start_relay
 from fastgate.gateway.route cimport Router
@@ -20,16 +18,11 @@ from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
 
 @cython.final
-cdef class Pipeline:
-    cdef public object worker
+cdef class Pipeline(Endings):
     cdef public object catalog
     cdef public object snapshot
-    cdef public LimitTable limits
     cdef public Router router
     cdef public Peek peek
-    cdef public Recorder recorder
-    cdef public Attempts attempts
-    cdef public set active
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence
     cdef public long long stall_ns
@@ -52,6 +45,3 @@ cdef class Pipeline:
     @cython.locals(fields=bytes, head=bytes, held=list, target=Target)
     cpdef send_head(self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes, long long now_ns)
     cdef bytes _limit_fields(self, Context context, long long now_ns)
-    @cython.locals(connection=Connection, pool=Pool, reader=ResponseReader, scanner=Scanner, now_ns="long long")
-    cpdef complete(self, Context context, bint reusable)
-    cpdef end(self, Context context, long long now_ns)

@@ -40,13 +40,13 @@ from fastgate.gateway.context import (
     PHASE_ERROR_BODY,
     PHASE_HEAD,
 )
+from fastgate.gateway.endings import Endings
 from fastgate.gateway.forward import send
-from fastgate.gateway.limit import reserve, settle
+from fastgate.gateway.limit import reserve
 from fastgate.gateway.peek import Peek
-from fastgate.gateway.record import overhead_ns, tokens_used
+from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS, LAST_CHUNK, answer_head, as_chunk, frame, look
 from fastgate.gateway.relay import start as start_relay
-from fastgate.gateway.respond import error_body, response
 from fastgate.gateway.upload import Upload
 
 if TYPE_CHECKING:
@@ -73,20 +73,16 @@ JOIN_BYTES = 64 * 1024
 CONTENT = 1
 
 
-class Pipeline:
+class Pipeline(Endings):
     """One per worker: the stages and what they share."""
 
     def __init__(self, worker: Any, limits: Any, router: Any, recorder: Any, epoch: int) -> None:
-        self.worker = worker
+        super().__init__(worker, limits, recorder)
         self.catalog: Any = None
         self.snapshot: Any = None
-        self.limits = limits
         self.router = router
         self.peek = Peek()
-        self.recorder = recorder
         self.attempts = Attempts(self)
-        self.active: set[Context] = set()
-        """Requests that have a head and no end yet."""
         self.epoch = epoch
         self.sequence = 0
         self.stall_ns = 0
@@ -184,6 +180,7 @@ class Pipeline:
 
     def start(self, context: Context) -> None:
         """The first attempt, or the first group that can make one."""
+        self.attempts.budget.on_request(context.read_ns)
         try:
             self.attempt(context)
         except LimitExceeded as error:
@@ -333,7 +330,8 @@ class Pipeline:
     ) -> None:
         """Send the answer's head, what was held back, and `out`, in one write."""
         context.head_sent = True
-        context.passed_ns = now_ns
+        # What came before the first content was held back: that wait is the engine's, not ours.
+        context.relay_ns = monotonic_ns() - now_ns
         target = context.target
         fields = answer_fields(
             context.request_id,
@@ -343,7 +341,7 @@ class Pipeline:
             context.authenticated_ns - context.start_ns,
             context.routed_ns - context.read_ns,
             context.connected_ns - context.routed_ns,
-            context.first_byte_ns - context.sent_ns,
+            now_ns - context.sent_ns,
             overhead_ns(context, now_ns),
         )
         if context.limit_entry >= 0:
@@ -421,117 +419,6 @@ class Pipeline:
     def on_upstream_drained(self, context: Context) -> None:
         if context.upload is not None:
             context.downstream.resume_reading()
-
-    # endings
-
-    def complete(self, context: Context, reusable: bool) -> None:
-        """Stages meter, record, settle: the answer has been passed on to its end."""
-        now_ns = monotonic_ns()
-        connection = context.connection
-        context.connection = None
-        downstream = context.downstream
-        scanner = context.scanner
-        if scanner is not None and scanner.error_seen and context.status < 400:
-            context.error_kind = "stream_error"
-            self.recorder.error("upstream", "stream_error")
-        self.attempts.succeeded(context, now_ns)
-        self.end(context, now_ns)
-        reader = connection.reader
-        if reusable and reader.keep_alive and reader.complete and not connection.dirty:
-            connection.pool.give_back(connection, now_ns)
-        else:
-            connection.context = None
-            connection.abort()
-        downstream.finish(context.keep_alive and context.upload_read)
-
-    def fail(self, context: Context, error: GatewayError) -> None:
-        """Tell the client, when nothing has been told yet, and end."""
-        if context.finished:
-            return
-        context.status = error.status
-        context.error_kind = error.kind
-        self.recorder.error(error.source, error.kind)
-        protocol = "openai" if context.endpoint is None else context.endpoint.protocol
-        self.answer(context, error.status, error_body(error, protocol), error.fields)
-
-    def answer(
-        self,
-        context: Context,
-        status: int,
-        body: bytes,
-        fields: bytes = b"",
-        content_type: bytes = b"application/json",
-    ) -> None:
-        """Answer by ourselves and end the request."""
-        context.status = status
-        context.bytes_out = len(body)
-        fields += b"x-fastgate-request-id: %b\r\nx-litellm-call-id: %b\r\n" % (
-            context.request_id,
-            context.request_id,
-        )
-        if context.client_request_id is not None:
-            fields += b"x-request-id: %b\r\n" % context.client_request_id
-        if context.attempts:
-            fields += b"x-fastgate-attempts: %d\r\n" % context.attempts
-        if context.target is not None:
-            fields += context.target.fields
-        keep_alive = context.keep_alive and context.upload_read
-        reader = context.reader
-        context.downstream.write(
-            response(
-                status,
-                body,
-                fields=fields,
-                content_type=content_type,
-                keep_alive=keep_alive,
-                minor_version=reader.minor_version,
-                head_only=reader.method() == b"HEAD",
-            )
-        )
-        downstream = context.downstream
-        self.end(context, monotonic_ns())
-        downstream.finish(keep_alive)
-
-    def on_client_gone(self, context: Context) -> None:
-        """The client left: whatever runs for it upstream ends now."""
-        if context.finished:
-            return
-        if not context.head_sent:
-            context.status = 499
-        context.error_kind = "client_gone"
-        self.recorder.error("downstream", "client_gone")
-        self.attempts.drop(context)
-        self.end(context, monotonic_ns())
-
-    def cut(self, context: Context, kind: str) -> None:
-        """Break an answer that can't be finished, so that the client sees that it is broken."""
-        downstream = context.downstream
-        context.error_kind = kind
-        self.recorder.error("upstream", kind)
-        self.attempts.drop(context)
-        self.end(context, monotonic_ns())
-        downstream.cut()
-
-    def end(self, context: Context, now_ns: int) -> None:
-        """Stages record and settle, once for each request, whatever way it went."""
-        if context.finished:
-            return
-        context.finished = True
-        self.active.discard(context)
-        settle(context, self.limits, now_ns, tokens_used(context))
-        if context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL or context.error_kind:
-            try:
-                self.recorder.record(context, now_ns)
-            except Exception:
-                # Metering must not kill a request.
-                _log.exception("request %s was not recorded", context.request_id.decode())
-                self.recorder.error("internal", "record")
-        # Bodies and cycles are let go now, not when the collector comes round.
-        context.body = b""
-        context.held = context.tried = context.upload = None
-        context.deadline_ns = 0
-        if self.worker.draining:
-            self.worker.on_request_end()
 
     # time
 

@@ -150,16 +150,14 @@ class Recorder:
 
 
 def overhead_ns(context: Context, now_ns: int) -> int:
-    """Return the time that the gateway itself took: read to sent, and first byte to its passing on."""
+    """Return the time that the gateway itself took: read to sent, and arrival of the answer to its passing on."""
     if not context.sent_ns:
         return now_ns - (context.read_ns or context.start_ns)
     spent = context.sent_ns - context.read_ns
     if context.connected_ns > context.routed_ns:
         # Waiting for a connection is accounted for by itself.
         spent -= context.connected_ns - context.routed_ns
-    if context.passed_ns:
-        spent += context.passed_ns - context.first_byte_ns
-    return spent
+    return spent + context.relay_ns
 
 
 def tokens_used(context: Context) -> int:

@@ -100,7 +100,7 @@ class Workers:
         """Start the workers that are due."""
         now_s = time.monotonic()
         for place in self.places:
-            if place.start_at_s is not None and place.start_at_s <= now_s and self._free_slots:
+            if place.start_at_s is not None and place.start_at_s <= now_s:
                 place.start_at_s = None
                 place.child = self._fill_slot(place)
                 if place.child is None:
@@ -188,7 +188,9 @@ class Workers:
         """Start the next successor, when none is starting and a slot is free."""
         if any(place.successor for place in self.places):
             return
-        while self._rolling and self._free_slots:
+        # An empty place has a claim to a slot.
+        empty = sum(place.child is None for place in self.places)
+        while self._rolling and len(self._free_slots) > empty:
             place = self._rolling.popleft()
             # An empty place gets a new worker anyway.
             if place.child is not None:

@@ -226,6 +226,21 @@ def test_rolling_waits_for_a_slot() -> None:
     assert fleet.started[3].slot == 0
 
 
+def test_rolling_leaves_a_slot_for_a_place_that_waits() -> None:
+    fleet = Fleet(2, 3)
+    fleet.ready(0, 1)
+    fleet.die(1)
+    fleet.workers.roll()
+    fleet.ready(2)
+    assert fleet.slots() == [0, 1]
+    # The old one still drains: what is left is for the empty place.
+    fleet.workers.roll()
+    assert len(fleet.started) == 3
+    fleet.workers.fill()
+    assert fleet.slots() == [0, 1, 2]
+    assert fleet.started[3].place == 1
+
+
 def test_a_successor_that_fails_ends_the_rolling() -> None:
     fleet = Fleet(2, 4)
     fleet.ready(0, 1)

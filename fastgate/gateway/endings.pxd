@@ -1,0 +1,23 @@
+cimport cython
+
+from fastgate._core.bucket cimport LimitTable
+from fastgate._core.http1 cimport ResponseReader
+from fastgate._core.sse cimport Scanner
+from fastgate.gateway.attempts cimport Attempts
+from fastgate.gateway.clock cimport monotonic_ns
+from fastgate.gateway.context cimport Context, Sender
+from fastgate.gateway.limit cimport settle
+from fastgate.gateway.record cimport Recorder, tokens_used
+from fastgate.upstream.connection cimport Connection
+from fastgate.upstream.pool cimport Pool
+
+cdef class Endings:
+    cdef public object worker
+    cdef public LimitTable limits
+    cdef public Recorder recorder
+    cdef public Attempts attempts
+    cdef public set active
+
+    @cython.locals(connection=Connection, pool=Pool, reader=ResponseReader, scanner=Scanner, downstream=Sender, now_ns="long long")
+    cpdef complete(self, Context context, bint reusable)
+    cpdef end(self, Context context, long long now_ns)
