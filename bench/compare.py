@@ -107,7 +107,8 @@ def summary(taken: Rounds) -> dict[str, Any]:
             if peer not in (YARDSTICK, BASELINE):
                 row["ratio_to_nginx"] = ratio(taken, figure, peer, value)
             if figure.startswith("ttft") and value.endswith("_ms") and peer != BASELINE:
-                row["added_over_direct"] = added(taken, figure, peer, value)
+                over = added(taken, figure, peer, value)
+                row |= {} if over is None else {"added_over_direct": over}
             found[value] = row
         found["disturbed_rounds"] = sum(not is_calm(measured) for measured in rounds)
     return report

@@ -34,6 +34,9 @@ TTFT_RATE = 50
 TTFT_ITL_MS = 5
 TTFT_TOKENS = 8
 
+SETTLE_S = 1.5
+"""Processes that are not needed for the first answer may still be starting behind it."""
+
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
@@ -166,8 +169,9 @@ def stream_flat(stand: Stand, running: Running, scale: float) -> Measured:
 def stream_paced(stand: Stand, running: Running, scale: float) -> Measured:
     """256 streams of 10 events/s each; measured while all of them run."""
     window_s = 4 * scale
-    settle_s = 1.0  # the load client starts, its streams begin spread over 0.1 s
-    tokens = int((window_s + settle_s + 1.0) * 1000 / PACED_ITL_MS)
+    lead_s = 1.0  # the load client starts, its streams begin spread over 0.1 s
+    tokens = int((window_s + lead_s + 1.0) * 1000 / PACED_ITL_MS)
+    time.sleep(SETTLE_S)
     rss_before = rss_bytes(running.pid) if running.pid else 0
     stand.pace(PACED_ITL_MS)
     try:
@@ -177,7 +181,7 @@ def stream_paced(stand: Stand, running: Running, scale: float) -> Measured:
             *("--stream", "--concurrency", str(STREAMS), "--requests", str(STREAMS)),
             *("--max-tokens", str(tokens), "--ramp", "0.1", "--duration", "60"),
         )
-        time.sleep(settle_s)
+        time.sleep(lead_s)
         metered = meter(stand, running)
         events = stand.events()
         time.sleep(window_s)
@@ -219,16 +223,18 @@ def ttft(stand: Stand, running: Running, scale: float) -> Measured:
 
 
 def footprint(stand: Stand, running: Running, scale: float) -> Measured:
-    """Memory after the first answer, and how long that took."""
+    """Time to the first answer; memory and CPU of the idle peer, all its processes started."""
+    time.sleep(SETTLE_S)
     metered = meter(stand, running)
-    time.sleep(0.5 * scale)
+    window_s = 2 * scale
+    time.sleep(window_s)
     cpu_s, disturbance = metered.stop()
     values = {}
     if running.pid is not None:
         values = {
             "start_s": running.start_s,
             "rss_mib": rss_bytes(running.pid) / 2**20,
-            "idle_cpu_ms_per_s": cpu_s * 1000 / (0.5 * scale),
+            "idle_cpu_ms_per_s": cpu_s * 1000 / window_s,
         }
     return Measured(values, disturbance, " ".join(running.command).replace(str(ROOT), "."))
 

@@ -1,9 +1,10 @@
 """Every way in which a request can fail, with what each carries.
 
-`retry` is what forwarding decides on: `never`, `if_reused` (the peer closed a kept-alive connection before
-any response byte: once more on a fresh one) or `next_deployment`. `public` is what a client may read; `detail`
-goes to the log only and never holds keys, prompts or bodies. The error object is LiteLLM's (its 1.83 texts):
-`{"error": {"message", "type", "param", "code"}}`, where `code` is the HTTP status as a string.
+`retry` is what forwarding decides on: `never`, `if_reused` (the peer closed a kept-alive connection
+before any response byte: once more on a fresh one) or `next_deployment`. `public` is what a client
+may read; `detail` goes to the log only and never holds keys, prompts or bodies. The error object is
+LiteLLM's (its 1.83 texts): `{"error": {"message", "type", "param", "code"}}`, where `code` is the
+HTTP status as a string.
 """
 
 from __future__ import annotations

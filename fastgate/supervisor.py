@@ -396,13 +396,14 @@ def run(config_path: str, overrides: Mapping[str, Any], launch: Launch | None = 
     try:
         settings, snapshot = _configure(config_path, overrides)
         sockets = _listen(settings)
+        launch = launch or Launch(config_path, overrides)
+        supervisor = Supervisor(launch, settings, snapshot, sockets)
     except (ConfigError, listeners.BindError) as error:
         sys.stderr.write(f"fastgate: {config_path}: can't start\n")
         sys.stderr.write("".join(f"  {line}\n" for line in str(error).splitlines()))
         return 1
     _log.info("started", {"version": __version__, "pid": os.getpid(), "config": config_path})
-    launch = launch or Launch(config_path, overrides)
-    return Supervisor(launch, settings, snapshot, sockets).run()
+    return supervisor.run()
 
 
 def _configure(config_path: str, overrides: Mapping[str, Any]) -> tuple[Settings, bytes]:

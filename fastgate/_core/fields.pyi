@@ -1,5 +1,5 @@
 def request_id(unix_ms: int, epoch: int, sequence: int) -> bytes:
-    """Return 32 hex digits that sort by time: 48 bits of Unix milliseconds, 40 of `epoch`, 40 of `sequence`."""
+    """Return 32 hex digits that sort by time: 48 bits of Unix ms, 40 of `epoch`, 40 of `sequence`."""
 
 def answer_fields(
     request_id: bytes,
@@ -34,4 +34,7 @@ def access_line(
     upstream_ns: int,
     gateway_ns: int,
 ) -> bytes:
-    """Return one line of JSON. `prefix` opens the object; `strings` are encoded members, each with a comma behind."""
+    """Return one line of JSON.
+
+    `prefix` opens the object; `strings` are encoded members, each with a comma behind.
+    """

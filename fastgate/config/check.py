@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from typing import NamedTuple
 
 from msgspec import structs
 
+from fastgate.config.deployments import ModelList
 from fastgate.config.reader import Spot
 from fastgate.config.schema import Config, Router
 from fastgate.config.snapshot import ALL_MODELS, Snapshot
 
-__all__ = ["checked"]
+__all__ = ["Places", "checked"]
 
 # LiteLLM's words for "what my team may", "nothing": static keys have no team to ask.
 _SPECIAL_MODELS = frozenset({"all-team-models", "no-default-models"})
 
 
-def checked(config: Config, left_out: Collection[str], root: Spot) -> Config:
-    """Return `config` without fallbacks to `left_out`: groups that exist, but can't be served.
+class Places(NamedTuple):
+    """Where the router's names were written, for complaints."""
+
+    aliases: Spot
+    fallbacks: Spot
+    default_fallbacks: Spot
+    entry_of: dict[str, int]
+    """Group -> the entry of `fallbacks` that names it."""
+
+
+def checked(config: Config, models: ModelList, places: Places, root: Spot) -> Config:
+    """Return `config` without fallbacks to groups that were left out.
 
     Complains of everything else to `root`'s reader.
     """
-    if not config.deployments:
-        rest = "only deployments that are not supported yet are listed" if left_out else "missing"
-        root.at("model_list").fault(f"{rest}, expected at least one deployment")
-        return config
+    if not (models.deployments or models.broken or root.reader.faults):
+        rest = "nothing but unsupported providers" if models.left_out else "missing"
+        root.at("model_list").fault(f"{rest}: expected at least one deployment")
+    ours = root.at("fastgate_settings")
+    if not any(fault.path.startswith(ours.path) for fault in root.reader.faults):
+        _check_server(config, ours)
     snapshot = Snapshot(config)
-    _check_server(config, root.at("fastgate_settings"))
-    _check_keys(config, snapshot, root.at("fastgate_settings.keys"))
-    router = _Names(snapshot, left_out).checked(config.router, root.at("router_settings"))
+    _check_keys(config, snapshot, ours.at("keys"))
+    router = _Names(snapshot, models).checked(config.router, places)
     return structs.replace(config, router=router)
 
 
@@ -69,23 +81,22 @@ def _check_keys(config: Config, snapshot: Snapshot, spot: Spot) -> None:
 class _Names:
     """Aliases and fallbacks: does each name lead somewhere?"""
 
-    def __init__(self, snapshot: Snapshot, left_out: Collection[str]) -> None:
+    def __init__(self, snapshot: Snapshot, models: ModelList) -> None:
         self._snapshot = snapshot
-        self._left_out = left_out
+        self._models = models
 
-    def checked(self, router: Router, spot: Spot) -> Router:
+    def checked(self, router: Router, places: Places) -> Router:
         aliases = {
             name: alias
             for name, alias in router.aliases.items()
-            if self._alias_leads_somewhere(name, alias.group, spot.at("model_group_alias").at(name))
+            if self._alias_leads_somewhere(name, alias.group, places.aliases.at(name))
         }
-        where = spot.at("fallbacks")
-        fallbacks = {
-            group: self._known(names, where.at(group))
-            for group, names in router.fallbacks.items()
-            if group == "*" or group in self._snapshot.groups or self._leads(group, where.at(group))
-        }
-        default = self._known(router.default_fallbacks, spot.at("default_fallbacks"))
+        fallbacks = {}
+        for group, names in router.fallbacks.items():
+            here = places.fallbacks.item(places.entry_of[group]).at(group)
+            if group == "*" or group in self._snapshot.groups or self._leads(group, here):
+                fallbacks[group] = self._known(names, here)
+        default = self._known(router.default_fallbacks, places.default_fallbacks)
         return structs.replace(
             router, aliases=aliases, fallbacks=fallbacks, default_fallbacks=default
         )
@@ -104,9 +115,9 @@ class _Names:
         return [name for i, name in enumerate(names) if self._leads(name, spot.item(i))]
 
     def _leads(self, name: str, spot: Spot) -> bool:
-        if self._snapshot.resolve(name) is not None:
+        if name in self._models.broken or self._snapshot.resolve(name) is not None:
             return True
-        if name in self._left_out:
+        if name in self._models.left_out:
             spot.ignore("the deployments of this group are left out")
         else:
             spot.fault("there is no model group of this name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -15,7 +15,7 @@ from fastgate.config.schema import Deployment
 from fastgate.config.values import Address
 from fastgate.providers.registry import Provider, Untranslated, registry
 
-__all__ = ["ENTRY", "MODEL_INFO", "PARAMETERS", "read_deployments", "ssl_verify"]
+__all__ = ["ENTRY", "MODEL_INFO", "PARAMETERS", "ModelList", "read_model_list", "ssl_verify"]
 
 ID_CHARS = 16
 """64 bits of the hash: among 10,000 deployments two are alike with a chance of 3e-12."""
@@ -142,16 +142,22 @@ ENTRY = {
 }
 
 
-def read_deployments(
-    entries: list[Any], spots: list[Spot], verify: tuple[bool, str]
-) -> tuple[list[Deployment], set[str]]:
-    """Return the deployments, and the groups of which all were left out.
+class ModelList(NamedTuple):
+    """What `model_list` says."""
 
-    `verify` is what holds for an entry without `ssl_verify`.
-    """
+    deployments: list[Deployment]
+    left_out: set[str]
+    """Groups that have only deployments of providers that are not supported yet."""
+    broken: set[str]
+    """Groups with a deployment that has a fault: nothing is known of their names."""
+
+
+def read_model_list(entries: list[Any], spots: list[Spot], verify: tuple[bool, str]) -> ModelList:
+    """Read the entries; `verify` is what holds for one without `ssl_verify`."""
     deployments: dict[str, Deployment] = {}
     spot_of: dict[str, Spot] = {}
     left_out: set[str] = set()
+    broken: set[str] = set()
     for entry, spot in zip(entries, spots, strict=True):
         if not isinstance(entry, dict):
             spot.fault("expected a mapping")
@@ -163,6 +169,7 @@ def read_deployments(
             continue
         deployment = _deployment(entry, spot, verify)
         if deployment is None:
+            broken.add(str(entry.get("model_name")))
             continue
         first = spot_of.get(deployment.id)
         if first is not None:
@@ -173,8 +180,8 @@ def read_deployments(
             deployment = structs.replace(deployment, id=_free(deployment.id, spot_of))
         spot_of[deployment.id] = spot
         deployments[deployment.id] = deployment
-    listed = list(deployments.values())
-    return listed, left_out - {deployment.group for deployment in listed}
+    served = {deployment.group for deployment in deployments.values()}
+    return ModelList(list(deployments.values()), left_out - served, broken)
 
 
 def _unsupported(entry: dict[str, Any], reader: Reader) -> str:
@@ -205,7 +212,8 @@ def _deployment(entry: dict[str, Any], spot: Spot, verify: tuple[bool, str]) -> 
             spot.at(key).fault("missing")
     where = spot.at("litellm_params")
     parameters = read.get("litellm_params", {})
-    if "model" not in parameters and len(reader.faults) == faults_before:
+    raw = entry.get("litellm_params")
+    if isinstance(raw, dict) and raw.get("model") is None:
         where.at("model").fault("missing")
     if len(reader.faults) > faults_before:
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastgate.config import check, ignored, native, values
-from fastgate.config.deployments import read_deployments
+from fastgate.config.deployments import read_model_list
 from fastgate.config.litellm import (
     GENERAL,
     LITELLM,
@@ -92,14 +92,13 @@ def examine(path: str | Path, environ: Mapping[str, str]) -> Examined:
     _set_defaults(source, reader)
     sections = reader.read(source.values, reader.root, _SECTIONS, ignored.top_level)
     entries = sections.get("model_list", [])
-    deployments, left_out = read_deployments(
+    models = read_model_list(
         entries,
         [Spot(reader, source.path("model_list", index)) for index in range(len(entries))],
         sections.get("litellm_settings", {}).get("ssl_verify", (True, "")),
     )
-    config = _config(sections, deployments, reader)
-    if not reader.faults:
-        config = check.checked(config, left_out, reader.root)
+    config = _config(sections, models.deployments, reader)
+    config = check.checked(config, models, _places(source, sections, reader), reader.root)
     return Examined(None if reader.faults else config, reader.report, reader.faults)
 
 
@@ -165,6 +164,26 @@ def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: 
         deployments=deployments,
         keys=ours.get("keys", []),
         drop_params=litellm.get("drop_params", False),
+    )
+
+
+def _places(source: Source, sections: Mapping[str, Any], reader: Reader) -> check.Places:
+    """Return where the router's names stand: in router_settings or in litellm_settings."""
+
+    def section_of(key: str) -> str:
+        own = key in sections.get("router_settings", {})
+        return "router_settings" if own else "litellm_settings"
+
+    def spot(key: str) -> Spot:
+        return reader.root.at(section_of(key)).at(key)
+
+    entry_of: dict[str, int] = {}
+    if sections.get(section_of("fallbacks"), {}).get("fallbacks"):
+        for index, entry in enumerate(source.values[section_of("fallbacks")]["fallbacks"]):
+            for group in entry if isinstance(entry, dict) else ():
+                entry_of.setdefault(group, index)
+    return check.Places(
+        spot("model_group_alias"), spot("fallbacks"), spot("default_fallbacks"), entry_of
     )
 
 

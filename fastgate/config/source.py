@@ -26,8 +26,10 @@ MAX_FILES = 256
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
+_COLLECTIONS = {f"tag:yaml.org,2002:{kind}" for kind in ("seq", "map")}
 # `2024-06-01` is the name of an API version more often than a day.
 _TEXTS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "timestamp", "value")}
+_PLAIN = _NUMBERS | _TEXTS | _COLLECTIONS
 
 
 class Source:
@@ -127,14 +129,14 @@ class _Builder:
             raise self._fault(
                 node, f"expected at most {MAX_VALUES} values, {MAX_DEPTH} deep, aliases expanded"
             )
+        if node.tag not in _PLAIN:
+            raise self._fault(node, "expected plain YAML, without tags")
         if isinstance(node, yaml.SequenceNode):
             return [self._value(each, depth + 1) for each in node.value]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, depth)
         if node.tag in _TEXTS:
             return node.value
-        if node.tag not in _NUMBERS:
-            raise self._fault(node, "expected plain YAML, without tags")
         try:
             return self._loader.construct_object(node)
         except ValueError:

@@ -182,6 +182,9 @@ def is_identifier(value: str) -> bool:
 def address(value: object, append_v1: bool = False) -> Address:
     """Return where an api_base leads; `append_v1`: one without a path gets /v1."""
     url = text(value)
+    # urlsplit drops line breaks and tabs without a word.
+    if not url.isprintable():
+        raise ValueError("expected a URL without line breaks and control characters")
     is_unix = url.startswith(("unix:", "http+unix:"))
     found = _unix_address(url) if is_unix else _tcp_address(url)
     path = found.base_path.rstrip("/")

@@ -1,7 +1,7 @@
 """When an attempt fails: take it back, count it, decide (decide.py), and go on or tell the client.
 
-Every way out of an attempt passes through `leave`, so that what was counted before dispatch is given back exactly once.
-None of this is on the happy path but `succeeded`.
+Every way out of an attempt passes through `leave`, so that what was counted before dispatch is
+given back exactly once. None of this is on the happy path but `succeeded`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from fastgate.errors import GatewayError, LimitExceeded, Unavailable, UpstreamBroken, UpstreamTimeout
+from fastgate.errors import (
+    GatewayError,
+    LimitExceeded,
+    Unavailable,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
 from fastgate.gateway import decide, relay
 from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.context import (
@@ -29,10 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempts", "RetryBudget"]
 
-# An upstream's error answer is kept whole up to here; no error text of a known engine comes near it.
+# An upstream's error answer is kept whole up to here; no error text of a known engine comes near
+# it.
 ERROR_BODY_BYTES = 64 * 1024
 
-# Waits between retries of the same group: 0.5 s doubling to 8 s, as LiteLLM and the OpenAI SDK have it.
+# Waits between retries of the same group: 0.5 s doubling to 8 s, as LiteLLM and the OpenAI SDK have
+# it.
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
 
@@ -64,7 +72,9 @@ _CONNECT_TEXTS = {
 
 
 class RetryBudget:
-    """At most 20 % of requests + 3 may be retries, over the last 10 to 20 s (Finagle's and Linkerd's shape)."""
+    """At most 20 % of requests + 3 may be retries, over the last 10 to 20 s (Finagle's and
+    Linkerd's shape).
+    """
 
     def __init__(self) -> None:
         self.until_ns = 0
@@ -142,8 +152,8 @@ class Attempts:
         context.connection = None
         stale = connection.served > 0 and not context.first_byte_ns
         if stale and not context.retried_fresh and self._replayable(context):
-            # The peer closed a kept-alive connection while the request was on its way: not a failure of the
-            # deployment, and not an attempt.
+            # The peer closed a kept-alive connection while the request was on its way: not a
+            # failure of the deployment, and not an attempt.
             context.retried_fresh = context.fresh = True
             context.attempts -= 1
             self._go(context, lambda: self.pipeline.call(context, context.target, monotonic_ns()))
@@ -254,7 +264,9 @@ class Attempts:
         self.leave(context, tokens_used(context))
 
     def leave(self, context: Context, tokens: int) -> None:
-        """Give back what the attempt was counted for. `tokens`: used; -1 unknown; -2: it never went out."""
+        """Give back what the attempt was counted for. `tokens`: used; -1 unknown; -2: it never went
+        out.
+        """
         if context.counted:
             context.counted = False
             self.router.leave(context, context.target, monotonic_ns(), tokens)
@@ -439,7 +451,9 @@ class Attempts:
             self._failed(context, error, "stalled")
 
     def _break(self, context: Context, error: GatewayError, kind: str) -> None:
-        """A started answer can't be finished: say so in the stream where that is possible, and cut it."""
+        """A started answer can't be finished: say so in the stream where that is possible, and cut
+        it.
+        """
         scanner = context.scanner
         if (
             scanner is not None
@@ -476,6 +490,4 @@ class Attempts:
         return context.upload is None or context.upload.replayable
 
     def _count(self, name: str, context: Context, **labels: str) -> None:
-        self.pipeline.worker.metrics.counter(
-            name, deployment=context.target.id, **labels
-        ).add(1)
+        self.pipeline.worker.metrics.counter(name, deployment=context.target.id, **labels).add(1)

@@ -1,8 +1,8 @@
 """Stage `authenticate`: a key field -> the principal it stands for.
 
-Keys are known by their SHA-256 only; the look-up is by digest, so its timing tells nothing of a key. A connection
-remembers the field it saw last: most clients send the same one on and on, and comparing 60 bytes is cheaper than
-hashing them (0.05 against 0.7 us).
+Keys are known by their SHA-256 only; the look-up is by digest, so its timing tells nothing of a
+key. A connection remembers the field it saw last: most clients send the same one on and on, and
+comparing 60 bytes is cheaper than hashing them (0.05 against 0.7 us).
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _look_up(snapshot: Any, field: bytes | None) -> Any:
     if not key.startswith((b"sk-", b"fg-")):
         if field[:7].lower() != b"bearer " and b" " in field:
             raise AuthenticationError(
-                "Authentication Error, Malformed API Key passed in. Ensure Key has `Bearer ` prefix."
+                "Authentication Error, Malformed API Key passed in. "
+                "Ensure Key has `Bearer ` prefix."
             )
         raise AuthenticationError(
             "Authentication Error, LiteLLM Virtual Key expected. "

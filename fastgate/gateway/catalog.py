@@ -1,7 +1,8 @@
 """What a worker makes of a Snapshot: for each deployment its pool, ready-made bytes and counters.
 
-A `Catalog` belongs to one Snapshot and is dropped with it; pools, shared-memory entries and counters are found again
-by origin, id and labels, so that a reload closes no connection and forgets no cooldown.
+A `Catalog` belongs to one Snapshot and is dropped with it; pools, shared-memory entries and
+counters are found again by origin, id and labels, so that a reload closes no connection and forgets
+no cooldown.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalog", "Choice", "Plan", "Target"]
 
-# Plans are made when a model is first asked for. Wildcards make their number unbounded, hence a cap; past it
-# they are made anew each time.
+# Plans are made when a model is first asked for. Wildcards make their number unbounded, hence a
+# cap; past it they are made anew each time.
 _MAX_PLANS = 4096
 
 
@@ -54,7 +55,9 @@ class Target:
         self.upstream_time: Any = None
 
     def prefix(self, suffix: str) -> bytes:
-        """Return the request line and the fields that are the same for every request to `suffix`."""
+        """Return the request line and the fields that are the same for every request to
+        `suffix`.
+        """
         found = self.prefixes.get(suffix)
         if found is None:
             found = self.prefixes[suffix] = _prefix(self.deployment, suffix)
@@ -150,7 +153,9 @@ class Catalog:
 
 
 def key_of(kind: str, name: str) -> int:
-    """Return the 64-bit key of something with limits, the same in every worker and after every restart."""
+    """Return the 64-bit key of something with limits, the same in every worker and after every
+    restart.
+    """
     digest = hashlib.blake2b(f"{kind}:{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
@@ -179,12 +184,15 @@ def _prefix(deployment: Deployment, suffix: str) -> bytes:
     ]
     if deployment.auth_value:
         lines.append(deployment.auth_header.encode() + b": " + deployment.auth_value + b"\r\n")
-    lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in deployment.headers.items()]
+    for name, value in deployment.headers.items():
+        lines.append(f"{name}: {value}\r\n".encode("latin-1"))
     return b"".join(lines)
 
 
 def _weights(choices: list[Choice]) -> list[float]:
-    """LiteLLM's simple-shuffle: by weight if any deployment has one, else rpm, else tpm, else all alike."""
+    """LiteLLM's simple-shuffle: by weight if any deployment has one, else rpm, else tpm, else all
+    alike.
+    """
     deployments = [choice.target.deployment for choice in choices]
     for name in ("weight", "rpm", "tpm"):
         values = [max(0.0, float(getattr(deployment, name))) for deployment in deployments]

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgate._core.http1 import RequestReader
-    from fastgate._core.sse import Scanner
-    from fastgate.gateway.endpoint import Endpoint
 
 __all__ = [
     "PHASE_BODY",
@@ -56,7 +54,9 @@ class Sender:
 class Context:
     """State of one request on its way through the stages."""
 
-    def __init__(self, downstream: Any, reader: RequestReader, start_ns: int) -> None:
+    def __init__(  # noqa: PLR0915  one line a field
+        self, downstream: Any, reader: RequestReader, start_ns: int
+    ) -> None:
         # downstream
         self.downstream = downstream
         self.reader = reader
@@ -76,7 +76,8 @@ class Context:
         """Nothing of the request's body is still to come."""
         self.keep_alive = True
         # endpoint
-        self.endpoint: Endpoint | None = None
+        self.endpoint: Any = None
+        """The Endpoint; None only of a request that was refused before it had one."""
         # peek
         self.model: str | None = None
         self.stream = False
@@ -87,7 +88,9 @@ class Context:
         self.max_tokens = -1
         # authenticate
         self.snapshot: Any = None
-        """The Snapshot that this request started with, and keeps; and what the worker made of it."""
+        """The Snapshot that this request started with, and keeps; and what the worker made of
+        it.
+        """
         self.catalog: Any = None
         self.refusal: Any = None
         """An error that was clear from the head: told when the (small) body has been read."""
@@ -100,7 +103,8 @@ class Context:
         # route
         self.plan: Any = None
         self.target: Any = None
-        self.upstream_model: str | None = None
+        self.upstream_model: Any = None
+        """The model name that the target is sent."""
         self.target_limit_entry = -1
         self.attempts = 0
         self.counted = False
@@ -131,11 +135,14 @@ class Context:
         self.status = 0
         self.first_byte_ns = 0
         self.relay_ns = 0
-        """From the arrival of the segment that the answer's head went out with, to its going out (a duration)."""
+        """From the arrival of the segment that the answer's head went out with, to its going out (a
+        duration).
+        """
         self.first_content_ns = 0
         self.progress_ns = 0
         """Last time that an event (not a comment) passed."""
-        self.scanner: Scanner | None = None
+        self.scanner: Any = None
+        """Of the answer's body; None: it is not looked at."""
         self.held: list[bytes] | None = None
         """What came before the first content, while another deployment could still be asked."""
         self.held_bytes = 0
@@ -147,7 +154,9 @@ class Context:
         self.tail = b""
         """An unfinished event, when usage is to be taken out."""
         self.boundary = 0
-        """In tail + the last payload: behind its last complete event; and the event to take out, if any."""
+        """In tail + the last payload: behind its last complete event; and the event to take out, if
+        any.
+        """
         self.cut_start = -1
         self.cut_end = -1
         self.head_sent = False

@@ -6,9 +6,10 @@
                    -> FALLBACK     the next group
                    -> GIVE_UP      tell the client
 
-Rules, in order: never after a byte of the answer went to the client; a client's own fault is told to the client;
-connect errors are retried freely, everything else within the retry budget (20 % of requests + 3, as Finagle and
-Linkerd have it); Retry-After is obeyed up to 60 s; then the fallback groups.
+Rules, in order: never after a byte of the answer went to the client; a client's own fault is told
+to the client; connect errors are retried freely, everything else within the retry budget (20 % of
+requests + 3, as Finagle and Linkerd have it); Retry-After is obeyed up to 60 s; then the fallback
+groups.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ COOLED_AT_ONCE = frozenset({401, 404})
 """LiteLLM cools these even for a single deployment."""
 SHARE_FAILED = 0.5
 SHARE_LEAST = 5
-"""LiteLLM's DEFAULT_FAILURE_THRESHOLD_PERCENT and _MINIMUM_REQUESTS: over 50 % of at least 5 in a minute."""
+"""LiteLLM's DEFAULT_FAILURE_THRESHOLD_PERCENT and _MINIMUM_REQUESTS: over 50 % of at least 5 in a
+minute.
+"""
 
 
 class Action(Enum):
@@ -93,7 +96,7 @@ def _wait_s(facts: Facts) -> float:
 
 
 def retry_after_s(field: bytes | None, field_ms: bytes | None, now_s: float) -> float | None:
-    """Return the seconds that Retry-After (or retry-after-ms) asks for, capped; None: absent or junk.
+    """Return the seconds that Retry-After (or retry-after-ms) asks for, capped; None: junk.
 
     `now_s` is wall-clock time, for the date form.
     """
@@ -119,7 +122,9 @@ def cools_down(
     successes: int,
     allowed_fails: int,
 ) -> bool:
-    """Does this failure put the deployment into cooldown? `failures` (of the last minute) includes it. Pure."""
+    """Does this failure put the deployment into cooldown? `failures` (of the last minute) includes
+    it. Pure.
+    """
     if status in COOLED_AT_ONCE:
         return True
     if status == 503:

@@ -1,11 +1,15 @@
 """One client connection: bytes in, requests out, answers back in order.
 
-    IDLE -> HEAD -> BODY -> BUSY -> IDLE ...          LINGER: said the last word, reads on so that it arrives
-     ^ nothing of a request is here    ^ the pipeline has it; what the client sends meanwhile is kept, bounded
+    IDLE     nothing of a request is here
+    HEAD     some of its head is
+    BODY     some of its body is
+    BUSY     the pipeline has it; what the client sends meanwhile is kept, bounded; then IDLE again
+    LINGER   the last word is said: reads on for a moment, so that it arrives
 
-Invariants: at most one request is with the pipeline; while one is, nothing behind it is parsed. Reading stops when
-more than high_water_bytes wait here, and the pipeline is told when the client takes no more. A client that closes its
-sending side is gone (so do nginx and the OpenAI SDKs see it): its request is cancelled upstream at once.
+Invariants: at most one request is with the pipeline; while one is, nothing behind it is parsed.
+Reading stops when more than high_water_bytes wait here, and the pipeline is told when the client
+takes no more. A client that closes its sending side is gone (so do nginx and the OpenAI SDKs see
+it): its request is cancelled upstream at once.
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ REFUSED_BODY_BYTES = 64 * 1024
 """Of a request that is refused anyway."""
 
 LINGER_NS = 2_000_000_000
-"""How long a refused client may go on sending before the connection is cut (nginx: lingering_timeout 5 s)."""
+"""How long a refused client may go on sending before the connection is cut (nginx:
+lingering_timeout 5 s).
+"""
 
 
 class Downstream(Sender):
@@ -59,12 +65,15 @@ class Downstream(Sender):
         self.served = 0
         self.pending: list[bytes] | None = None
         self.pending_bytes = 0
-        self.context: Context | None = None
+        self.context: Any = None
+        """The request being read or answered; None: there is none."""
         self.parts: bytearray | None = None
         """A body that came in more than one segment."""
         self.body_limit = 0
         self.key_field: bytes | None = None
-        """The key field seen last, and whom it stood for under which Snapshot: most clients repeat it."""
+        """The key field seen last, and whom it stood for under which Snapshot: most clients repeat
+        it.
+        """
         self.key_principal: Any = None
         self.key_snapshot: Any = None
 
@@ -146,7 +155,9 @@ class Downstream(Sender):
             self.refuse(error)
 
     def _on_head(self, left: int) -> bool:
-        """Take a complete head; False: the request was refused. `left` bytes of the segment follow it."""
+        """Take a complete head; False: the request was refused. `left` bytes of the segment follow
+        it.
+        """
         at_ns = monotonic_ns()
         reader = self.reader
         worker = self.worker
@@ -177,7 +188,9 @@ class Downstream(Sender):
         return True
 
     def _on_body(self, data: bytes, position: int) -> int:
-        """Take what there is of the body; return the place behind it, or -1 when more is to come."""
+        """Take what there is of the body; return the place behind it, or -1 when more is to
+        come.
+        """
         reader = self.reader
         context = self.context
         end = reader.feed_body(data, position)
@@ -266,7 +279,8 @@ class Downstream(Sender):
         self.state = IDLE
         self.deadline_ns = monotonic_ns() + self.worker.keepalive_ns
         if self.pending is not None:
-            # Not in this call: a thousand pipelined requests must not become a thousand frames deep.
+            # Not in this call: a thousand pipelined requests must not become a thousand frames
+            # deep.
             self.worker.loop.call_soon(self._next_pending)
 
     def _next_pending(self) -> None:
@@ -286,15 +300,14 @@ class Downstream(Sender):
             self.worker.pipeline.fail(context, error)
             return
         self.worker.on_refused(error)
-        self.write(
-            response(error.status, error_body(error), keep_alive=False, fields=error.fields)
-        )
+        self.write(response(error.status, error_body(error), keep_alive=False, fields=error.fields))
         self.linger()
 
     def linger(self) -> None:
-        """Close for sending, and read on for a moment: closing with unread input would reset the connection,
+        """Close for sending, and read on for a moment.
 
-        and the answer would be lost on its way (RFC 9112 9.6).
+        Closing with unread input would reset the connection, and the answer would be lost on its
+        way (RFC 9112 9.6).
         """
         if self.closed:
             return
@@ -312,7 +325,8 @@ class Downstream(Sender):
         """Break the connection: an answer can't be finished, and must not look as if it were."""
         if not self.closed:
             self.context = None
-            # What has been written is still sent; the missing end of the framing is what the client sees.
+            # What has been written is still sent; the missing end of the framing is what the client
+            # sees.
             self.transport.close()
 
     # time
@@ -336,8 +350,8 @@ class Downstream(Sender):
 
     def _expire(self) -> None:
         if self.state == HEAD or (self.state == IDLE and not self.served):
-            # RFC 9110 15.5.9: 408 tells a client that nothing was processed. A connection that never
-            # said a word gets none: browsers and load balancers open such in advance.
+            # RFC 9110 15.5.9: 408 tells a client that nothing was processed. A connection that
+            # never said a word gets none: browsers and load balancers open such in advance.
             if self.state == HEAD:
                 self.refuse(RequestTimeout("the request head did not arrive in time"))
             else:
@@ -350,10 +364,11 @@ class Downstream(Sender):
     def shed(self) -> None:
         """Refuse the whole connection: there are too many."""
         error = GatewayError(
-            "too many connections", status=503, type="overloaded_error", fields=b"retry-after: 1\r\n"
+            "too many connections",
+            status=503,
+            type="overloaded_error",
+            fields=b"retry-after: 1\r\n",
         )
         self.worker.on_refused(error)
         self.write(response(503, error_body(error), keep_alive=False, fields=error.fields))
         self.linger()
-
-

@@ -1,6 +1,7 @@
 """Every way in which a request ends: complete, failed, answered by ourselves, cut, its client gone.
 
-All of them pass through `end`, once, so that what was reserved is given back and what happened is recorded.
+All of them pass through `end`, once, so that what was reserved is given back and what happened is
+recorded.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class Endings:
         context.finished = True
         self.active.discard(context)
         settle(context, self.limits, now_ns, tokens_used(context))
-        if context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL or context.error_kind:
+        if (
+            context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL
+        ) or context.error_kind:
             try:
                 self.recorder.record(context, now_ns)
             except Exception:

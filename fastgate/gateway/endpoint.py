@@ -1,8 +1,9 @@
 """Stage `endpoint`: method and path -> what is asked for.
 
-The common paths are one dict look-up. Only `/engines/{model}/x` and `/openai/deployments/{model}/x`, whose model
-name stands in the path, are taken apart; every spelling of a path that is not listed here is 404, so that
-authorisation can't be walked round by another spelling (`//v1`, `/%761/`).
+The common paths are one dict look-up. Only `/engines/{model}/x` and
+`/openai/deployments/{model}/x`, whose model name stands in the path, are taken apart; every
+spelling of a path that is not listed here is 404, so that authorisation can't be walked round by
+another spelling (`//v1`, `/%761/`).
 """
 
 from __future__ import annotations
@@ -119,10 +120,12 @@ def match(path: bytes) -> Match | None:
 
 
 def _deployment(rest: bytes) -> Match | None:
-    # A model name may hold slashes (`meta/llama-3`), raw or escaped: the endpoint's name is the end of the path.
+    # A model name may hold slashes (`meta/llama-3`), raw or escaped: the endpoint's name is the end
+    # of the path.
     for name, endpoint in _BY_NAME.items():
         if rest.endswith(b"/" + name):
-            # `/chat/completions` also ends in `/completions`: the longest name decides, and stands first.
+            # `/chat/completions` also ends in `/completions`: the longest name decides, and stands
+            # first.
             return _named(endpoint, rest[: -len(name) - 1])
     return None
 

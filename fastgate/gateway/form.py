@@ -1,7 +1,8 @@
-"""A multipart/form-data body looked at as it passes (RFC 7578): where the `model` field's value stands, and no second one.
+"""A multipart/form-data body looked at as it passes (RFC 7578): where its `model` stands.
 
-Sans-IO and bounded: it keeps at most one boundary's length and one part's head of what it is fed. Strict where parsers
-differ: one `model` field, a quoted or plain name, no `name*`, no file as the model.
+Sans-IO and bounded: it keeps at most one boundary's length and one part's head of what it is fed.
+Strict where parsers differ: one `model` field, a quoted or plain name, no `name*`, no file as the
+model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ __all__ = ["FormScan", "boundary_of"]
 
 # RFC 2046 5.1.1: at most 70 characters.
 _BOUNDARY = re.compile(
-    rb'multipart/form-data\s*;(?:[^;"]*;)*?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))\s*(?:;|\Z)', re.I
+    rb'multipart/form-data\s*;(?:[^;"]*;)*?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))\s*(?:;|\Z)',
+    re.I,
 )
 _DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*;(.*)\Z", re.I)
 _NAME = re.compile(rb'(?:\A|[;\s])(name|filename)(\*?)=(?:"([^"\r\n]*)"|([^\s";]+))', re.I)
@@ -29,7 +31,9 @@ def boundary_of(content_type: bytes) -> bytes:
     """Return the boundary that a Content-Type names. Raises BadRequest."""
     found = _BOUNDARY.match(content_type)
     if found is None:
-        raise BadRequest("expected content-type multipart/form-data with a boundary of 1 to 70 characters")
+        raise BadRequest(
+            "expected content-type multipart/form-data with a boundary of 1 to 70 characters"
+        )
     return found[1] or found[2]
 
 

@@ -1,7 +1,8 @@
 """Stage `forward`: head and body -> upstream.
 
-The head is built, never copied: our own lines for the deployment, then the client's fields of the allow-list. The body
-goes as it came, but for the model's name and stream_options, which are spliced into the raw bytes.
+The head is built, never copied: our own lines for the deployment, then the client's fields of the
+allow-list. The body goes as it came, but for the model's name and stream_options, which are spliced
+into the raw bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _END_TO_END = (
 ALLOWED = NameSet(_END_TO_END)
 ALLOWED_FORM = NameSet((*_END_TO_END, b"content-type"))
 
-# Up to here one copy into one buffer costs less than a second iovec (measured on 1 to 256 KiB bodies).
+# Up to here one copy into one buffer costs less than a second iovec (measured on 1 to 256 KiB
+# bodies).
 JOIN_BYTES = 64 * 1024
 
 
@@ -62,10 +64,10 @@ def send(context: Context, connection: Connection, peek: Peek) -> None:
         connection.transport.writelines([head, body])
 
 
-def send_upload(
-    context: Context, connection: Connection, length: int, parts: list[bytes]
-) -> None:
-    """Write the head of a streamed request and what there is of its body; `length` -1: in chunks."""
+def send_upload(context: Context, connection: Connection, length: int, parts: list[bytes]) -> None:
+    """Write the head of a streamed request and what there is of its body; `length` -1: in
+    chunks.
+    """
     target = context.target
     head = build_request_head(
         target.prefix(context.endpoint.suffix),

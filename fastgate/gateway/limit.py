@@ -1,7 +1,8 @@
-"""Stages `limit` and `settle`: what a key may take, reserved before the request goes out, trued up after.
+"""Stages `limit` and `settle`: what a key may take, reserved before, trued up after.
 
-Requests, tokens and places in flight are reserved together or not at all; a refused request takes nothing. Tokens are
-reserved by estimate (a quarter of the prompt's bytes) and corrected to the engine's own usage when that is known.
+Requests, tokens and places in flight are reserved together or not at all; a refused request takes
+nothing. Tokens are reserved by estimate (a quarter of the prompt's bytes) and corrected to the
+engine's own usage when that is known.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ def settle(context: Context, limits: LimitTable, now_ns: int, tokens: int) -> No
     if context.limit_entry < 0:
         return
     used = tokens if tokens >= 0 else context.reserved_tokens
-    limits.settle(
-        context.limit_entry, now_ns, context.reserved_ns, used - context.reserved_tokens
-    )
+    limits.settle(context.limit_entry, now_ns, context.reserved_ns, used - context.reserved_tokens)
     context.limit_entry = -1
 
 

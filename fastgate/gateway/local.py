@@ -46,7 +46,9 @@ def answer(pipeline: Any, context: Context) -> None:
 
 
 def control_target(pipeline: Any, context: Context) -> Any:
-    """Return the control process as a target. Raises AuthenticationError for those who may not ask it."""
+    """Return the control process as a target. Raises AuthenticationError for those who may not ask
+    it.
+    """
     if not context.endpoint.public and not context.principal.is_admin:
         raise AuthenticationError(
             "Authentication Error, Only proxy admin can be used to see this. "
@@ -57,7 +59,9 @@ def control_target(pipeline: Any, context: Context) -> Any:
 
 
 def send_to_control(context: Context, connection: Connection) -> None:
-    """Write the request to the control process: its path is one of ours, its query is the client's."""
+    """Write the request to the control process: its path is one of ours, its query is the
+    client's.
+    """
     reader = context.reader
     query = reader.query()
     target = reader.path() + (b"?" + query if query else b"")

@@ -1,8 +1,9 @@
-"""Stage `peek`: body -> model, stream, max_tokens; by offset, in one pass, without building objects.
+"""Stage `peek`: body -> model, stream, max_tokens; by offset, in one pass, building no objects.
 
-The scan refuses what two parsers could read differently, so that what is authorised here is what the engine reads.
-The offsets stay in `scan` until the next request is looked at; `forward` splices by them in the same call chain, or
-scans again when it comes later (a retry, a wait for a connection).
+The scan refuses what two parsers could read differently, so that what is authorised here is what
+the engine reads. The offsets stay in `scan` until the next request is looked at; `forward` splices
+by them in the same call chain, or scans again when it comes later (a retry, a wait for a
+connection).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Peek:
             raise BadRequest(f"the request body can't be read: {error}") from None
         self.owner = context
         if scan.model is not None:
-            # A model in the path wins only when the body names none; when both are there they must agree on
-            # what is authorised, and what is sent is spliced in either way.
+            # A model in the path wins only when the body names none; when both are there they must
+            # agree on what is authorised, and what is sent is spliced in either way.
             if context.model is None:
                 context.model = scan.model
         elif context.model is None:

@@ -1,13 +1,13 @@
 """A request's way through the stages. Read it beside docs/life-of-a-request.md; one file per stage.
 
-    on_head       endpoint, authenticate         as soon as the head is there: a stranger's body is not read
-    on_request    peek, limit, route, forward    when the body is there
-    on_upstream_data    relay                    for each segment of the answer
-    complete      meter, record, settle          when the answer ended
+    on_head       endpoint, authenticate         as soon as the head is there: a stranger's body is
+    not read on_request    peek, limit, route, forward    when the body is there on_upstream_data
+    relay                    for each segment of the answer complete      meter, record, settle
+    when the answer ended
 
-The happy path is plain calls from data_received to transport.write: no coroutine, task or future. When something must be
-waited for (a connection, a retry), the same functions go on from a callback. What happens when an attempt fails stands
-in attempts.py.
+The happy path is plain calls from data_received to transport.write: no coroutine, task or future.
+When something must be waited for (a connection, a retry), the same functions go on from a callback.
+What happens when an attempt fails stands in attempts.py.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _log = logging.getLogger("fastgate.pipeline")
 _MODEL = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}\Z")
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 
-# What may be held back of a stream before its first content, while another deployment could still be asked; and how
-# long: a client behind a proxy with a 15 s idle limit must see the pings.
+# What may be held back of a stream before its first content, while another deployment could still
+# be asked; and how long: a client behind a proxy with a 15 s idle limit must see the pings.
 HELD_BYTES = 64 * 1024
 HELD_NS = 10_000_000_000
 
@@ -92,7 +92,9 @@ class Pipeline(Endings):
     # from downstream
 
     def on_head(self, context: Context) -> None:
-        """Stages endpoint and authenticate. Raises GatewayError, or leaves it as `context.refusal`."""
+        """Stages endpoint and authenticate. Raises GatewayError, or leaves it as
+        `context.refusal`.
+        """
         self.sequence += 1
         context.request_id = request_id(time_ns() // 1_000_000, self.epoch, self.sequence)
         context.snapshot = self.snapshot
@@ -157,7 +159,9 @@ class Pipeline(Endings):
         context.upload = Upload(self, context)
 
     def admit(self, context: Context, now_ns: int) -> None:
-        """May this principal ask for this model, now? Raises ModelDenied, BadRequest, LimitExceeded."""
+        """May this principal ask for this model, now? Raises ModelDenied, BadRequest,
+        LimitExceeded.
+        """
         model = context.model
         plan = context.catalog.plan(model)
         principal = context.principal
@@ -310,13 +314,12 @@ class Pipeline(Endings):
                 return
         if end >= 0 and context.held is None and not context.strip_usage:
             # All of the answer is here: its length is known, whatever framing it came in.
-            context.chunked_out = context.chunked_out and scanner is not None and scanner.kind == EVENTS
+            if scanner is None or scanner.kind != EVENTS:
+                context.chunked_out = False
             out = frame(context, reader, data, start, end)
             self.send_head(context, reader, out, -1 if context.chunked_out else len(out), now_ns)
         else:
-            self.send_head(
-                context, reader, frame(context, reader, data, start, end), -1, now_ns
-            )
+            self.send_head(context, reader, frame(context, reader, data, start, end), -1, now_ns)
 
     def _hold(self, context: Context, out: bytes, now_ns: int) -> None:
         if context.held is None:

@@ -1,7 +1,7 @@
-"""Stages `meter` and `record`: what a request used and how long it took, into counters and the access log.
+"""Stages `meter` and `record`: what a request used and took, into counters and the access log.
 
-Everything is bounded: label values come from the configuration, never from a request, and what is logged holds
-no key, no prompt and no answer. Failing to record must never fail a request.
+Everything is bounded: label values come from the configuration, never from a request, and what is
+logged holds no key, no prompt and no answer. Failing to record must never fail a request.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Recorder:
 
 
 def overhead_ns(context: Context, now_ns: int) -> int:
-    """Return the time that the gateway itself took: read to sent, and arrival of the answer to its passing on."""
+    """Return the time that the gateway itself took: read to sent, and arrival of the answer to its
+    passing on.
+    """
     if not context.sent_ns:
         return now_ns - (context.read_ns or context.start_ns)
     spent = context.sent_ns - context.read_ns
@@ -165,4 +167,5 @@ def tokens_used(context: Context) -> int:
     scanner = context.scanner
     if scanner is None or (scanner.input_tokens < 0 and scanner.output_tokens < 0):
         return -1
-    return max(0, scanner.input_tokens) + max(0, scanner.output_tokens)
+    used: int = max(0, scanner.input_tokens) + max(0, scanner.output_tokens)
+    return used

@@ -1,10 +1,12 @@
 """Stage `relay`: upstream bytes -> downstream bytes.
 
-A segment that starts and ends on a chunk boundary, and from which nothing is to be taken out, is written on as the same
-bytes object that the socket gave us. Anything else is framed anew: its payload as one chunk of our own.
+A segment that starts and ends on a chunk boundary, and from which nothing is to be taken out, is
+written on as the same bytes object that the socket gave us. Anything else is framed anew: its
+payload as one chunk of our own.
 
-When we asked for the usage event and the client did not, that event is taken out again. For that an unfinished event
-at the end of a segment is held back (at most MAX_TAIL_BYTES; a longer one is no usage event, and is let go).
+When we asked for the usage event and the client did not, that event is taken out again. For that an
+unfinished event at the end of a segment is held back (at most MAX_TAIL_BYTES; a longer one is no
+usage event, and is let go).
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ MAX_TAIL_BYTES = 64 * 1024
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-# Fields of an answer that concern the peer's own connection or site, or that we write ourselves. All hop-by-hop
-# fields are left out besides (RFC 9110 7.6.1).
+# Fields of an answer that concern the peer's own connection or site, or that we write ourselves.
+# All hop-by-hop fields are left out besides (RFC 9110 7.6.1).
 DENIED = NameSet(
     (
         b"alt-svc",
@@ -73,10 +75,10 @@ def start(context: Context, reader: ResponseReader) -> bool:
     return events
 
 
-def answer_head(
-    context: Context, reader: ResponseReader, fields: bytes, whole_bytes: int
-) -> bytes:
-    """Return the head to send downstream. `whole_bytes`: the body's length when all of it is here, else -1."""
+def answer_head(context: Context, reader: ResponseReader, fields: bytes, whole_bytes: int) -> bytes:
+    """Return the head to send downstream. `whole_bytes`: the body's length when all of it is here,
+    else -1.
+    """
     length = reader.content_length
     if context.chunked_out:
         length = -1
@@ -92,9 +94,10 @@ def answer_head(
 
 
 def look(context: Context, reader: ResponseReader, data: bytes, last: bool) -> int:
-    """Scan the payload of the segment that was just fed, the `last` one perhaps; return what was seen first in it.
+    """Scan the payload of the segment that was just fed; return what was seen first in it.
 
-    Leaves in the context, counted over tail + payload: where the last complete event ends, and what to cut.
+    Leaves in the context, counted over tail + payload: where the last complete event ends, and what
+    to cut.
     """
     scanner = context.scanner
     if scanner is None:
@@ -127,7 +130,9 @@ def look(context: Context, reader: ResponseReader, data: bytes, last: bool) -> i
 
 
 def frame(context: Context, reader: ResponseReader, data: bytes, start: int, end: int) -> bytes:
-    """Return what to send downstream for the segment data[start:]; `end` is -1, or where the message ended."""
+    """Return what to send downstream for the segment data[start:]; `end` is -1, or where the
+    message ended.
+    """
     last = end >= 0
     if context.strip_usage and (
         context.tail or context.cut_end >= 0 or not context.scanner.at_boundary
@@ -139,7 +144,9 @@ def frame(context: Context, reader: ResponseReader, data: bytes, start: int, end
         return framed + LAST_CHUNK if last else framed
     if reader.chunked:
         if context.chunked_out and reader.whole:
-            return data if start == 0 and (end < 0 or end == len(data)) else _slice(data, start, end)
+            return (
+                data if start == 0 and (end < 0 or end == len(data)) else _slice(data, start, end)
+            )
         if not context.chunked_out:
             return reader.payload(data)
         return reader.chunk(data) + LAST_CHUNK if last else reader.chunk(data)
@@ -149,7 +156,9 @@ def frame(context: Context, reader: ResponseReader, data: bytes, start: int, end
 
 
 def as_chunk(payload: bytes) -> bytes:
-    """Return `payload` as one HTTP chunk; nothing for nothing, since an empty chunk would end the body."""
+    """Return `payload` as one HTTP chunk; nothing for nothing, since an empty chunk would end the
+    body.
+    """
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 

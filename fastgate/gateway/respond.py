@@ -1,4 +1,6 @@
-"""Answers of our own: JSON, errors in OpenAI's (or Anthropic's) shape, and the pieces of a response head."""
+"""Answers of our own: JSON, errors in OpenAI's (or Anthropic's) shape, and the pieces of a response
+head.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def error_event(error: GatewayError, protocol: str = "openai") -> bytes:
 
 
 def wrapped_error(status: int, content: bytes, protocol: str) -> bytes:
-    """Return a JSON body for an upstream's error that was not JSON itself (a proxy's HTML page, say)."""
+    """Return a JSON body for an upstream's error that was not JSON itself (a proxy's HTML page,
+    say).
+    """
     text = content[: 4 * _QUOTED_CHARS].decode("utf-8", "replace")[:_QUOTED_CHARS].strip()
     message = f"the upstream answered {status} with no JSON body" + (f": {text}" if text else "")
     return _encode(_error(message, "upstream_error", "None", status, protocol))

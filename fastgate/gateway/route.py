@@ -1,8 +1,9 @@
 """Stage `route`: model group -> deployment.
 
-Filters first (cooling down, already tried, wire format, `order`), then the strategy: simple-shuffle (weighted random)
-or least-busy (fewest in flight, counted over all workers before dispatch). A deployment's own limits (rpm, tpm,
-max_parallel) are reserved with the choice; one that is full is passed over.
+Filters first (cooling down, already tried, wire format, `order`), then the strategy: simple-shuffle
+(weighted random) or least-busy (fewest in flight, counted over all workers before dispatch). A
+deployment's own limits (rpm, tpm, max_parallel) are reserved with the choice; one that is full is
+passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ __all__ = ["Router"]
 
 
 class Router:
-    """One per worker; `random` returns floats in [0, 1) and is given, so that choices can be repeated in tests."""
+    """One per worker; `random` returns floats in [0, 1) and is given, so that choices can be
+    repeated in tests.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Router:
         self.random = random
 
     def choose(self, context: Context, now_ns: int) -> Choice:
-        """Return the deployment to try next, counted as in flight. Raises LimitExceeded when there is none."""
+        """Return the deployment to try next, counted as in flight. Raises LimitExceeded when there
+        is none.
+        """
         plan = context.plan
         n = len(plan.choices)
         if n == 1 and context.tried is None:
             # The usual case of a single engine, without lists.
-            choice = plan.choices[0]
+            choice: Choice = plan.choices[0]
             if self._usable(choice, context, now_ns) and self._admit(
                 choice.target, context, now_ns
             ):
@@ -69,7 +74,9 @@ class Router:
         return any(self._usable(choice, context, now_ns) for choice in context.plan.choices)
 
     def leave(self, context: Context, target: Target, now_ns: int, tokens: int) -> None:
-        """The attempt at `target` is over; `tokens` is what it used, -1 when unknown, -2 when it never went out."""
+        """The attempt at `target` is over; `tokens` is what it used, -1 when unknown, -2 when it
+        never went out.
+        """
         self.deployments.end(target.entry)
         entry = context.target_limit_entry
         if entry >= 0:

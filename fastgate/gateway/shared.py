@@ -1,4 +1,4 @@
-"""What a connection looks up for each request, in a compiled class, so that it costs no dictionary look-up.
+"""What a connection looks up for each request, in a compiled class: no dictionary look-ups.
 
 `Worker` is its one subclass; connections see it as this.
 """

@@ -1,9 +1,9 @@
 """A request body that is streamed, not held: audio to transcribe.
 
-    LOOKING    until the form's `model` is known (at most max_form_bytes are kept)
-    WAITING    for a connection; the client's reading is paused past the high-water mark
-    STREAMING  each piece goes on as it comes, with backpressure; no other deployment can be tried any more
-    ENDED      the answer is there or the request failed: what still comes is dropped
+LOOKING    until the form's `model` is known (at most max_form_bytes are kept)
+WAITING    for a connection; the client's reading is paused past the high-water mark
+STREAMING  each piece goes on as it comes; no other deployment can be tried any more
+ENDED      the answer is there or the request failed: what still comes is dropped
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Upload:
         self._context.downstream.resume_reading()
 
     def on_answer(self) -> None:
-        """The answer's head is here. When the body is not out yet, it is an early refusal: no more is sent."""
+        """The answer's head is here; before the body is out, it is a refusal: no more is sent."""
         if not self._complete:
             self.state = ENDED
             # The engine's side of the connection is in the middle of a body.

@@ -1,7 +1,7 @@
 """A worker process: one loop, the listeners given to it, and what all its connections share.
 
-It opens no file but the shared memory, its access log and TLS material, knows no database and waits for nobody: the
-configuration comes as a Snapshot from the supervisor, and control may be dead.
+It opens no file but the shared memory, its access log and TLS material, knows no database and waits
+for nobody: the configuration comes as a Snapshot from the supervisor, and control may be dead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import logging
 import random
 import resource
+import signal
 import socket
 import ssl
 import sys
@@ -40,7 +41,6 @@ from fastgate.upstream.resolver import Resolver
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastgate.config.schema import Config
     from fastgate.errors import GatewayError
 
 __all__ = ["Worker", "main"]
@@ -50,14 +50,17 @@ _log = logging.getLogger("fastgate.worker")
 SWEEP_S = 0.25
 """How late a timeout may fire. Sweeping 10,000 connections takes 0.5 ms here."""
 
-# Of RLIMIT_NOFILE: downstream connections get 60 %, upstream ones have caps of their own, the rest is for files.
+# Of RLIMIT_NOFILE: downstream connections get 60 %, upstream ones have caps of their own, the rest
+# is for files.
 CONNECTION_SHARE = 0.6
 
 
 class Worker(Shared):
     """What the connections of a process share."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, memory: Any, slot: int, control: str) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, memory: Any, slot: int, control: str
+    ) -> None:
         super().__init__(loop)
         self.memory = memory
         self.slot = slot
@@ -74,7 +77,9 @@ class Worker(Shared):
         self.pipeline = Pipeline(
             self, memory.limits, self.router, self.recorder, rng.getrandbits(40)
         )
-        self.config: Config | None = None
+        self.config: Any = None
+        """Of the newest Snapshot; None: there was none yet."""
+        self.log_target = ""
         self.ended = asyncio.Event()
         self.on_drained: Callable[[], None] = lambda: None
         """Called when, while draining, there is no request left; perhaps more than once."""
@@ -91,6 +96,7 @@ class Worker(Shared):
     def apply(self, encoded: bytes) -> None:
         """Take over a Snapshot; running requests keep the one they have."""
         config = decode(encoded)
+        snapshot = Snapshot(config)
         self.config = config
         self.apply_limits(config.limits)
         self.max_connections = config.limits.max_connections or int(
@@ -109,7 +115,6 @@ class Worker(Shared):
         pipeline.ping_ns = int(upstream.ping_timeout_s * 1e9)
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
         self.control = self._control_target()
-        snapshot = Snapshot(config)
         catalog = Catalog(snapshot, self)
         pipeline.snapshot = snapshot
         pipeline.catalog = catalog
@@ -169,11 +174,17 @@ class Worker(Shared):
             plain = listener.family == socket.AF_UNIX
             create = self.loop.create_unix_server if plain else self.loop.create_server
             made = await create(
-                lambda: Downstream(self), sock=listener, ssl=None if plain else self.tls, backlog=4096
+                self._downstream,
+                sock=listener,
+                ssl=None if plain else self.tls,
+                backlog=4096,
             )
             self._servers.append(made)
         self._listeners = sockets
         self._sweep()
+
+    def _downstream(self) -> Any:
+        return Downstream(self)
 
     def on_open(self, downstream: Downstream) -> None:
         """A client connected."""
@@ -212,10 +223,10 @@ class Worker(Shared):
     # the end
 
     def drain(self, grace_s: float, accept: bool) -> None:
-        """Finish: every answer from now on closes its connection; `on_drained` is called when none is left.
+        """Finish: every answer from now on closes its connection; then call `on_drained`.
 
-        `accept` True: new connections are still served, until `stop`, so that nobody is refused while
-        another worker has work. False: a successor listens on the same sockets.
+        `accept` True: new connections are still served, until `stop`, so that nobody is refused
+        while another worker has work. False: a successor listens on the same sockets.
         """
         self.draining = True
         if not accept:
@@ -236,7 +247,8 @@ class Worker(Shared):
     def on_request_end(self) -> None:
         """While draining, after each request: was it the last?"""
         if not self.pipeline.active:
-            # What was accepted and not read yet is a request too: look again after a turn of the loop.
+            # What was accepted and not read yet is a request too: look again after a turn of the
+            # loop.
             self.loop.call_later(SWEEP_S / 5, self._look_if_idle)
 
     def _look_if_idle(self) -> None:
@@ -258,7 +270,8 @@ class Worker(Shared):
         """Send what is still buffered, and close everything."""
         self._stop_accepting()
         deadline_ns = monotonic_ns() + 2_000_000_000
-        while monotonic_ns() < deadline_ns and any(
+        # Nothing tells when the last of many transports has written all of it.
+        while monotonic_ns() < deadline_ns and any(  # noqa: ASYNC110
             d.transport.get_write_buffer_size() for d in self.downstreams if not d.closed
         ):
             await asyncio.sleep(0.01)
@@ -278,7 +291,9 @@ class Worker(Shared):
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fastgate worker", description="started by the supervisor")
+    parser = argparse.ArgumentParser(
+        prog="fastgate worker", description="started by the supervisor"
+    )
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--channel-fd", type=int, required=True)
@@ -297,8 +312,15 @@ async def _run(arguments: argparse.Namespace) -> None:
     def on_message(message: Message) -> None:
         kind, fields, blob = message
         if kind == "snapshot":
-            worker.apply(blob)
-            channel.send("snapshot_applied", fields)
+            try:
+                worker.apply(blob)
+            except Exception:
+                # The one before stays in force; without one there is nothing to serve with.
+                _log.exception("snapshot")
+                if worker.config is None:
+                    worker.ended.set()
+            else:
+                channel.send("snapshot_applied", fields)
         elif kind == "drain":
             worker.drain(fields["grace_s"], fields["accept"])
         elif kind == "hasten":
@@ -309,7 +331,8 @@ async def _run(arguments: argparse.Namespace) -> None:
         configured.set()
 
     def on_closed() -> None:
-        # The supervisor is dead: nobody will replace this process, so it ends when its requests have.
+        # The supervisor is dead: nobody will replace this process, so it ends when its requests
+        # have.
         if worker.config is not None:
             worker.drain(worker.limits.drain_grace_s, False)
         worker.stop()
@@ -319,7 +342,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     worker.on_drained = lambda: channel.send("drained")
     await configured.wait()
     if worker.config is not None and not worker.ended.is_set():
-        await worker.listen([socket.socket(fileno=int(fd)) for fd in arguments.listen_fd.split(",")])
+        fds = [int(fd) for fd in arguments.listen_fd.split(",")]
+        await worker.listen([socket.socket(fileno=fd) for fd in fds])
         channel.send("ready")
         await worker.ended.wait()
     await worker.close()
@@ -330,6 +354,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a worker until it has drained."""
     arguments = _arguments(argv)
     setproctitle.setproctitle(f"fastgate: worker {arguments.slot}")
+    # A service manager signals the whole group; what they mean for a worker, the supervisor says.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     # Requests make next to no cycles; what the start made never goes away.
     log.setup(f"worker {arguments.slot}", "info")
     gc.freeze()
@@ -340,4 +367,3 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-

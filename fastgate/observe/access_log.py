@@ -1,7 +1,7 @@
 """The access log: lines gathered on the hot path, written by a thread of their own.
 
-The loop only appends to a list; a writer thread takes the whole list a few times a second. When the output is stuck,
-lines past MAX_WAITING_BYTES are dropped and counted, never waited for.
+The loop only appends to a list; a writer thread takes the whole list a few times a second. When the
+output is stuck, lines past MAX_WAITING_BYTES are dropped and counted, never waited for.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import struct
 
 from fastgate._core.bucket import BucketTable, DeploymentTable, LimitTable
 from fastgate._core.table import CONTROL, MAX_WORKERS, SUPERVISOR, Region
-from fastgate.observe.metrics import BLOCK_BYTES, Registry
+from fastgate.observe.metrics import BLOCK_BYTES, Registry, zero_gauges
 
 __all__ = ["CONTROL", "MAX_WORKERS", "SUPERVISOR", "SharedMemory", "create", "open"]
 
@@ -71,6 +71,7 @@ class SharedMemory:
 
     def metrics(self, worker: int) -> Registry:
         """Return the registry of a slot, for the process whose slot it is."""
+        # Two registries of one block would write over each other.
         if worker not in self._registries:
             self._registries[worker] = Registry(self.block(worker))
         return self._registries[worker]
@@ -89,6 +90,7 @@ class SharedMemory:
         self.limits.release_worker(worker)
         self.buckets.release_worker(worker)
         self.deployments.release_worker(worker)
+        zero_gauges(self.block(worker))
 
 
 def create(workers: int) -> int:

@@ -32,6 +32,7 @@ __all__ = [
     "Family",
     "Registry",
     "render",
+    "zero_gauges",
 ]
 
 MAX_SERIES = 2_000
@@ -141,10 +142,9 @@ class Registry:
         self._series: dict[str, Counter | Histogram] = {}
         self._scalars = 0
         self._histograms = 0
+        zero_gauges(block)
         for text, is_histogram, cell in _records(block):
             self._open(text, is_histogram, cell)
-            if FAMILIES[text.partition("{")[0]].type == "gauge":
-                Counter(block, _CELLS_START + cell * 8).set(0)
 
     def counter(self, name: str, **labels: str) -> Counter:
         """Return the counter of these labels, made when it is new."""
@@ -202,6 +202,13 @@ class Registry:
             series = Counter(self._block, _CELLS_START + cell * 8)
         self._series[text] = series
         return series
+
+
+def zero_gauges(block: memoryview) -> None:
+    """Forget what a block's gauges say: the process that they tell of is dead."""
+    for text, _, cell in _records(block):
+        if FAMILIES[text.partition("{")[0]].type == "gauge":
+            Counter(block, _CELLS_START + cell * 8).set(0)
 
 
 def render(memory: SharedMemory) -> bytes:

@@ -166,14 +166,14 @@ class PrivateSocket:
     """A listening Unix socket in a folder that only this user can enter; both go with `close`."""
 
     def __init__(self, name: str) -> None:
-        root = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
         folder = f"fastgate-{os.getpid()}-{os.urandom(4).hex()}"
-        if len(os.path.join(root, folder, name)) > _MAX_UNIX_PATH:
-            root = "/tmp"  # noqa: S108
-        self._folder = os.path.join(root, folder)
+        self._folder = os.path.join(_runtime_root(os.path.join(folder, name)), folder)
         self.path = os.path.join(self._folder, name)
-        # Fails when it is there: nobody can have prepared it.
-        os.mkdir(self._folder, 0o700)
+        try:
+            # Fails when it is there: nobody can have prepared it.
+            os.mkdir(self._folder, 0o700)
+        except OSError as error:
+            raise BindError(f"{self._folder}: {error.strerror}") from None
         self._socket = bind_unix(self.path)
 
     def fileno(self) -> int:
@@ -183,6 +183,16 @@ class PrivateSocket:
         self._socket.close()
         _unlink(self.path)
         os.rmdir(self._folder)
+
+
+def _runtime_root(inside: str) -> str:
+    """Return the first folder for such things that is there and leaves room for `inside`."""
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        root = os.environ.get(name, "")
+        # Containers and cron jobs inherit the variable without the folder.
+        if os.access(root, os.W_OK | os.X_OK) and len(os.path.join(root, inside)) <= _MAX_UNIX_PATH:
+            return root
+    return "/tmp"  # noqa: S108
 
 
 def _is_left_over(path: str) -> bool:

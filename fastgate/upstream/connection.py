@@ -1,8 +1,8 @@
 """One connection to an engine or provider: bytes between a transport and the request that holds it.
 
-It knows no policy. What it reads goes to `sink` (the pipeline) together with the request it belongs to; bytes that
-come while no request holds it, or behind the end of an answer, make it unusable (RFC 9112 9.2: a response that was
-not asked for must never answer the next request).
+It knows no policy. What it reads goes to `sink` (the pipeline) together with the request it belongs
+to; bytes that come while no request holds it, or behind the end of an answer, make it unusable (RFC
+9112 9.2: a response that was not asked for must never answer the next request).
 """
 
 from __future__ import annotations

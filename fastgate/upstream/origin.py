@@ -28,7 +28,9 @@ class Origin(NamedTuple):
 
 
 def tls_context(origin: Origin) -> ssl.SSLContext | None:
-    """Return the client context for `origin`, None for a plain one. Raises OSError or ssl.SSLError on a bad CA file."""
+    """Return the client context for `origin`, None for a plain one. Raises OSError or ssl.SSLError
+    on a bad CA file.
+    """
     if not origin.tls:
         return None
     context = ssl.create_default_context(cafile=origin.ca_file or None)

@@ -1,8 +1,9 @@
-"""The connections to one origin: idle ones to take at once, a bounded queue to wait in, and the opening of new ones.
+"""The connections to one origin: idle ones to take, a bounded queue to wait in, and new ones.
 
-`take` and `give_back` are plain calls without IO: a request that finds an idle connection goes on in the same call
-chain. `wait` queues a request and opens a connection when the cap allows; the pipeline hears of it through
-`sink.on_connected(context, connection)` or `sink.on_connect_failed(context, kind, detail)`.
+`take` and `give_back` are plain calls without IO: a request that finds an idle connection goes on
+in the same call chain. `wait` queues a request and opens a connection when the cap allows; the
+pipeline hears of it through `sink.on_connected(context, connection)` or
+`sink.on_connect_failed(context, kind, detail)`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Pool:
         return None
 
     def give_back(self, connection: Connection, now_ns: int) -> None:
-        """Take a connection whose answer ended cleanly: to the next waiting request, or to the idle ones."""
+        """Take a connection whose answer ended cleanly: to the next waiting request, or to the idle
+        ones.
+        """
         connection.context = None
         connection.served += 1
         connection.resume()
@@ -156,6 +159,7 @@ class Pool:
         if origin.tls and self.tls is None:
             self.tls = await loop.run_in_executor(None, tls_context, origin)
         name = (origin.server_name or origin.host) if origin.tls else None
+        made: Connection
         if origin.unix_socket:
             _, made = await loop.create_unix_connection(
                 self._member, origin.unix_socket, ssl=self.tls, server_hostname=name
@@ -175,14 +179,14 @@ class Pool:
                 return made
         raise failure or OSError(f"{origin.host} has no address")
 
-    def _member(self) -> Connection:
+    def _member(self) -> Any:
         return Connection(self, self.sink)
 
     def _hand_out(self, connection: Connection) -> None:
         now_ns = monotonic_ns()
         connection.opened_ns = now_ns
         connection.idle_since_ns = now_ns
-        if connection.closed or self.closing and not self.waiting:
+        if connection.closed or (self.closing and not self.waiting):
             connection.abort()
             return
         self.members.add(connection)

@@ -1,7 +1,7 @@
 """Names to addresses, remembered for `ttl_s`; while look-ups fail, the last good answer is used on.
 
-The look-up itself runs in the loop's thread pool. TTLs of the DNS are not visible through getaddrinfo, so
-one cap (30 s unless set) stands for all of them.
+The look-up itself runs in the loop's thread pool. TTLs of the DNS are not visible through
+getaddrinfo, so one cap (30 s unless set) stands for all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class Resolver:
         self._known: dict[tuple[str, int], tuple[float, list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Return the host's addresses, in the resolver's order. Raises OSError when there never were any."""
+        """Return the host's addresses, in the resolver's order. Raises OSError when there never
+        were any.
+        """
         if _is_address(host):
             return [host]
         key = (host, port)

@@ -385,6 +385,19 @@ def test_workers_that_never_start_end_the_supervisor(stack: Callable[..., Stack]
     assert list(gateway.home.glob("fastgate-*")) == []
 
 
+def test_modules_in_the_folder_where_it_starts_are_not_imported(
+    stack: Callable[..., Stack],
+) -> None:
+    gateway = stack(PYTHONPATH=str(Path.cwd()))
+    for name in ("argparse", "msgspec", "uvloop", "yaml"):
+        (gateway.home / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    python, *rest = gateway.command
+    gateway.command = ["env", "-C", str(gateway.home), python, "-P", *rest]
+    gateway.start()
+    assert gateway.stop() == 0
+    assert "hijacked" not in gateway.log()
+
+
 def test_an_invalid_file_is_refused_with_all_faults(stack: Callable[..., Stack]) -> None:
     gateway = stack()
     gateway.write({"model_list": [{"model_name": "a"}, {"litellm_params": {}}]})

@@ -1,4 +1,6 @@
-"""One whole request in process, head in to bytes out: every stage, without kernel and event loop."""
+"""One whole request in process, head in to bytes out: every stage, without kernel and event
+loop.
+"""
 
 from __future__ import annotations
 

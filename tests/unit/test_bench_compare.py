@@ -81,6 +81,8 @@ def test_added_latency_is_what_lies_over_the_direct_connection() -> None:
     shown = table(found, ["direct", "nginx"])
     assert "p50_ms added by nginx" in shown
     assert "0.200" in shown
+    alone = summary({("ttft_50rps", "nginx"): rounds["ttft_50rps", "nginx"]})
+    assert "added" not in table(alone, ["nginx"])
 
 
 def test_strangers_and_stolen_time_disturb() -> None:

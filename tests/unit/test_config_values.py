@@ -44,7 +44,7 @@ def test_a_size_is_a_number_or_has_a_unit(given: object, size: int) -> None:
     ],
 )
 def test_what_is_no_such_value_is_refused(parse: Callable[[object], object], given: object) -> None:
-    with pytest.raises(ValueError, match="^expected "):
+    with pytest.raises(ValueError, match=r"^expected "):
         parse(given)
 
 

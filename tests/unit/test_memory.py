@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastgate.observe import memory
+from fastgate.observe.metrics import render
 
 SECOND = 1_000_000_000
 
@@ -46,9 +47,14 @@ def test_releasing_a_worker_gives_back_all_that_it_had(fd: int) -> None:
     deployment = dead.deployments.entry(5, SECOND)
     dead.limits.reserve(limit, SECOND, -1, -1, -1, 0)
     dead.deployments.begin(deployment)
+    dead.metrics(0).gauge("fastgate_connections").set(5)
+    dead.metrics(0).counter("fastgate_worker_restarts_total").add(2)
     supervisor.release_worker(0)
     assert supervisor.limits.in_flight(limit) == 0
     assert supervisor.deployments.in_flight(deployment) == 0
+    page = render(supervisor)
+    assert b"\nfastgate_connections 0\n" in page
+    assert b"\nfastgate_worker_restarts_total 2\n" in page
 
 
 def test_what_is_not_used_costs_no_memory(fd: int) -> None:

@@ -125,7 +125,9 @@ def test_every_family_is_a_line_of_the_text_format(fd: int) -> None:
 
 
 def test_asking_again_gives_the_same_series(fd: int) -> None:
-    metrics = memory.open(fd, 0).metrics(0)
+    shared = memory.open(fd, 0)
+    metrics = shared.metrics(0)
+    assert shared.metrics(0) is metrics
     one = metrics.counter("fastgate_limited_total", kind="tokens")
     assert metrics.counter("fastgate_limited_total", kind="tokens") is one
     assert metrics.counter("fastgate_limited_total", kind="requests") is not one

@@ -352,6 +352,13 @@ def test_the_private_socket_is_private_and_leaves_nothing(
     assert not folder.exists()
 
 
+def test_a_runtime_folder_that_is_not_there_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/does-not-exist")
+    private = listeners.PrivateSocket("control.sock")
+    assert Path(private.path).exists()
+    private.close()
+
+
 def test_no_master_key_is_refused_only_where_others_can_reach_us() -> None:
     configuration.refuse_open(SETTINGS, exposed=False)
     configuration.refuse_open(SETTINGS._replace(locked=True), exposed=True)
