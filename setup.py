@@ -60,26 +60,32 @@ def sources() -> list[Path]:
     return found
 
 
-def extensions() -> list[Extension]:
+def extensions(suffix: str) -> list[Extension]:
     modules = []
     for source in sources():
+        if source.suffix != suffix:
+            continue
         name = ".".join(source.with_suffix("").parts)
         if not ONLY or name in ONLY:
             module = Extension(
                 name, [str(source)], extra_compile_args=CFLAGS, extra_link_args=LDFLAGS
             )
-            module.cython_directives = CORE_DIRECTIVES if source.suffix == ".pyx" else {}
             modules.append(module)
     return modules
 
 
-setup(
-    ext_modules=cythonize(
-        extensions(),
+def compiled(suffix: str, directives: dict[str, bool]) -> list[Extension]:
+    # cythonize() knows directives of a call only, not of an Extension.
+    return cythonize(
+        extensions(suffix),
         build_dir=f"build/cython-{BUILD}",
-        compiler_directives=DIRECTIVES,
+        compiler_directives=DIRECTIVES | directives,
         nthreads=0,
         quiet=True,
-    ),
+    )
+
+
+setup(
+    ext_modules=compiled(".pyx", CORE_DIRECTIVES) + compiled(".py", {}),
     cmdclass={"build_ext": BuildExt},
 )

@@ -368,9 +368,7 @@ class Supervisor:
             if not asked:
                 self._control_at_s = time.monotonic() + self._control_backoff.next_delay_s(lived_s)
         else:
-            # The slot has no writer now, so that opening its metrics sets its gauges to zero.
             self._memory.release_worker(child.slot)
-            self._memory.metrics(child.slot)
             asked = self._workers.on_death(child, lived_s)
             self._restarts.add(not asked)
         fields = {"name": child.name, "pid": child.pid, "state": state}

@@ -82,17 +82,18 @@ def touched(
     return {number: page[number] for number in sorted(hot) if page.get(number, 0) > 0}
 
 
-def setup_directives() -> dict[str, Any]:
-    """Return the compiler directives of setup.py, so that both compile the same code."""
+def setup_directives(name: str) -> dict[str, Any]:
+    """Return the compiler directives `name` of setup.py, so that both compile the same code."""
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DIRECTIVES":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             directives: dict[str, Any] = ast.literal_eval(node.value)
             return directives
-    raise ValueError("setup.py has no DIRECTIVES")
+    raise ValueError(f"setup.py has no {name}")
 
 
 def main() -> int:
-    directives = setup_directives()
+    stage = setup_directives("DIRECTIVES")
+    core = stage | setup_directives("CORE_DIRECTIVES")
     packages = ROOT / "fastgate"
     contracts = list(packages.glob("*/*.pxd"))
     stages = [path for contract in contracts if (path := contract.with_suffix(".py")).exists()]
@@ -103,6 +104,7 @@ def main() -> int:
             hot += len(hot_lines("\n".join(lines)))
             path = source.relative_to(ROOT)
             package = ".".join(path.parent.parts)
+            directives = core if path.parent.name == "_core" else stage
             for number, score in touched(source, package, directives, Path(scratch)).items():
                 faults += 1
                 print(f"{path}:{number}: score {score}: {lines[number - 1].strip()}")

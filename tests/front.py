@@ -26,6 +26,7 @@ __all__ = [
     "config_of",
     "front",
     "limits",
+    "router_settings",
     "unused_port",
     "upstream",
     "upstream_settings",
@@ -44,9 +45,13 @@ class Front:
         self.gateway = gateway
         self.port = gateway.port
         self.upstream_port = upstream_port
+        self.clients: list[Client] = []
 
     async def connect(self, **options: Any) -> Client:
-        return await Client.connect(self.port, **options)
+        """Return a new client; it is gone when the test ends, however that goes."""
+        client = await Client.connect(self.port, **options)
+        self.clients.append(client)
+        return client
 
     def chat(self, *, stream: bool = False, key: str = KEY, model: str = MODEL, **more: Any) -> bytes:
         """Return a chat request."""
@@ -110,7 +115,12 @@ class Front:
             await asyncio.sleep(0.05)
 
 
-def config_of(port: int, limits: Mapping[str, Any], upstream: Mapping[str, Any]) -> dict[str, Any]:
+def config_of(
+    port: int,
+    limits: Mapping[str, Any] | None = None,
+    upstream: Mapping[str, Any] | None = None,
+    router: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return a configuration with one deployment of `m` on `port`, tight wherever a leak would show."""
     return {
         "model_list": [
@@ -136,11 +146,11 @@ def config_of(port: int, limits: Mapping[str, Any], upstream: Mapping[str, Any])
             },
         ],
         "general_settings": {"master_key": MASTER_KEY},
-        "router_settings": {"num_retries": 0},
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True, **(router or {})},
         "fastgate_settings": {
             "keys": [{"key": KEY, "alias": "one-at-a-time", "max_parallel": 1}],
-            "limits": dict(limits),
-            "upstream": dict(upstream),
+            "limits": dict(limits or {}),
+            "upstream": dict(upstream or {}),
         },
     }
 
@@ -165,16 +175,23 @@ def upstream_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def router_settings() -> dict[str, Any]:
+    """`router_settings`, likewise: what is added to no retries and no cooldowns."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def front(
     tmp_path_factory: pytest.TempPathFactory,
     limits: dict[str, Any],
     upstream_settings: dict[str, Any],
+    router_settings: dict[str, Any],
 ) -> Iterator[Front]:
     """Return the module's gateway."""
     upstream_port = unused_port()
     gateway = Gateway(
         tmp_path_factory.mktemp("front") / "gateway",
-        config_of(upstream_port, limits, upstream_settings),
+        config_of(upstream_port, limits, upstream_settings, router_settings),
         unused_port(),
         (),
         {},
@@ -194,4 +211,7 @@ async def upstream(front: Front) -> AsyncIterator[Upstream]:
     """Return the server behind the module's gateway, fresh for each test."""
     upstream = await Upstream.listen(front.upstream_port)
     yield upstream
+    for client in front.clients:
+        client.writer.transport.abort()
+    front.clients.clear()
     await upstream.close()

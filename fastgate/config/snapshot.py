@@ -134,6 +134,8 @@ class Snapshot:
         )
         self.is_open = not self._master_digest and not config.keys
         """No key is asked for: everybody is `anyone`."""
+        self.key_header = config.server.key_header.lower().encode()
+        """A field looked for before `authorization`; empty: none."""
         self.anyone = Principal(VirtualKey(key_hash="", alias="anyone"), is_admin=True)
 
     # keys

@@ -31,7 +31,11 @@ _SHOWN_CHARS = 4
 def authenticate(context: Context, downstream: Any) -> None:
     """Set the context's principal. Raises AuthenticationError."""
     snapshot = context.snapshot
-    field = context.reader.value(b"authorization")
+    field = None
+    if snapshot.key_header:
+        field = context.reader.value(snapshot.key_header)
+    if field is None:
+        field = context.reader.value(b"authorization")
     if field is None:
         for name in _KEY_FIELDS:
             field = context.reader.value(name)

@@ -1,5 +1,6 @@
 cimport cython
 
+from fastgate._core.http1 cimport NameSet
 from fastgate._core.histo cimport Counter, Histogram
 
 @cython.final
@@ -9,6 +10,8 @@ cdef class Target:
     cdef public str protocol
     cdef public int order
     cdef public bytes fields
+    cdef public NameSet allowed
+    cdef public NameSet allowed_form
     cdef public object pool
     cdef public Py_ssize_t entry
     cdef public bint limited

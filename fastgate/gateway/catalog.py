@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from fastgate._core.http1 import NameSet
 from fastgate.upstream.origin import Origin
 
 if TYPE_CHECKING:
@@ -21,6 +22,19 @@ __all__ = ["Catalog", "Choice", "Plan", "Target"]
 # Plans are made when a model is first asked for. Wildcards make their number unbounded, hence a
 # cap; past it they are made anew each time.
 _MAX_PLANS = 4096
+
+
+# What of a client's head is passed on. Everything else stays here: keys, cookies, addresses, and
+# whatever an engine might obey.
+END_TO_END = (
+    b"accept",
+    b"anthropic-beta",
+    b"anthropic-version",
+    b"openai-beta",
+    b"traceparent",
+    b"tracestate",
+    b"user-agent",
+)
 
 
 class Target:
@@ -38,6 +52,11 @@ class Target:
             f"x-litellm-model-api-base: {deployment.api_base}\r\n"
         ).encode()
         """Response header lines."""
+        ours = {name.lower().encode() for name in deployment.headers}
+        passed = [name for name in END_TO_END if name not in ours]
+        self.allowed = NameSet(passed)
+        """Of the client's fields, those passed on; what the configuration sets wins."""
+        self.allowed_form = NameSet([*passed, b"content-type"])
         self.entry = -1
         """In the shared DeploymentTable."""
         self.limited = deployment.rpm >= 0 or deployment.tpm >= 0 or deployment.max_parallel >= 0

@@ -1,14 +1,10 @@
 cimport cython
 
-from fastgate._core.http1 cimport NameSet
 from fastgate._core.jscan cimport BodyScan
 from fastgate.gateway.catalog cimport Target
 from fastgate.gateway.context cimport Context
 from fastgate.gateway.peek cimport Peek
 from fastgate.upstream.connection cimport Connection
-
-cdef NameSet ALLOWED
-cdef NameSet ALLOWED_FORM
 
 @cython.locals(target=Target, scan=BodyScan, body=bytes, head=bytes)
 cpdef send(Context context, Connection connection, Peek peek)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastgate._core.http1 import NameSet, build_request_head
+from fastgate._core.http1 import build_request_head
 
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from fastgate.upstream.connection import Connection
 
 __all__ = ["send", "send_upload"]
-
-_END_TO_END = (
-    b"accept",
-    b"anthropic-beta",
-    b"anthropic-version",
-    b"openai-beta",
-    b"traceparent",
-    b"tracestate",
-    b"user-agent",
-)
-ALLOWED = NameSet(_END_TO_END)
-ALLOWED_FORM = NameSet((*_END_TO_END, b"content-type"))
 
 # Up to here one copy into one buffer costs less than a second iovec (measured on 1 to 256 KiB
 # bodies).
@@ -54,7 +42,7 @@ def send(context: Context, connection: Connection, peek: Peek) -> None:
     head = build_request_head(
         target.prefix(context.endpoint.suffix),
         context.reader,
-        ALLOWED,
+        target.allowed,
         b"content-type: application/json\r\nx-request-id: %b\r\n" % context.request_id,
         len(body),
     )
@@ -72,7 +60,7 @@ def send_upload(context: Context, connection: Connection, length: int, parts: li
     head = build_request_head(
         target.prefix(context.endpoint.suffix),
         context.reader,
-        ALLOWED_FORM,
+        target.allowed_form,
         b"x-request-id: %b\r\n" % context.request_id,
         length,
     )

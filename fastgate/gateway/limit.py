@@ -8,7 +8,7 @@ engine's own usage when that is known.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastgate._core.bucket import LimitTable
 from fastgate.errors import LimitExceeded
@@ -55,9 +55,9 @@ def settle(context: Context, limits: LimitTable, now_ns: int, tokens: int) -> No
 
 
 def _refusal(
-    principal: object, limits: LimitTable, entry: int, now_ns: int, refusal: int, tokens: int
+    principal: Any, limits: LimitTable, entry: int, now_ns: int, refusal: int, tokens: int
 ) -> LimitExceeded:
-    limit = (principal.rpm, principal.tpm, principal.max_parallel)[refusal - 1]  # type: ignore[attr-defined]
+    limit = (principal.rpm, principal.tpm, principal.max_parallel)[refusal - 1]
     amount = (1, tokens, 1)[refusal - 1]
     wait_s = max(1, -(-limits.wait_ns(entry, now_ns, refusal, limit, amount) // 1_000_000_000))
     used = (
@@ -68,7 +68,7 @@ def _refusal(
     kind = KINDS[refusal]
     resets = datetime.fromtimestamp(datetime.now(UTC).timestamp() + wait_s, UTC)
     return LimitExceeded(
-        f"Rate limit exceeded for api_key: {principal.shown}. Limit type: {kind}. "  # type: ignore[attr-defined]
+        f"Rate limit exceeded for api_key: {principal.shown}. Limit type: {kind}. "
         f"Current limit: {limit}, Remaining: {max(0, limit - used)}. "
         f"Limit resets at: {resets:%Y-%m-%d %H:%M:%S} UTC",
         detail=kind,

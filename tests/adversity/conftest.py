@@ -1,5 +1,5 @@
 """The fixtures of tests/front.py."""
 
-from tests.front import front, limits, upstream, upstream_settings
+from tests.front import front, limits, router_settings, upstream, upstream_settings
 
-__all__ = ["front", "limits", "upstream", "upstream_settings"]
+__all__ = ["front", "limits", "router_settings", "upstream", "upstream_settings"]

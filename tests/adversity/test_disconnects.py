@@ -29,6 +29,12 @@ def upstream_settings() -> dict[str, object]:
     return {"max_connections": 1, "idle_timeout_s": 60}
 
 
+@pytest.fixture(scope="module")
+def router_settings() -> dict[str, object]:
+    # A single failure that counted against the deployment would cool it down, and the next request be refused.
+    return {"disable_cooldowns": False, "allowed_fails": 0, "cooldown_time": 60}
+
+
 async def streaming(front: Front, upstream: Upstream) -> tuple[Client, Call]:
     """Return a client and its call, with the first event passed on."""
     client = await front.connect()

@@ -33,7 +33,7 @@ HEAD_TO_EOF = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> bytes:
-    return snapshot_of(tmp_path, config_of(9, {}, {}))
+    return snapshot_of(tmp_path, config_of(9))
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def scores(tmp_path: Path, name: str, source: str) -> dict[int, int]:
     path = tmp_path / name
     path.write_text(source)
     (tmp_path / "out").mkdir()
-    return touched(path, "fastgate._core", setup_directives(), tmp_path / "out")
+    return touched(path, "fastgate._core", setup_directives("DIRECTIVES"), tmp_path / "out")
 
 
 def test_a_pure_kernel_passes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from fastgate.config import deployments, litellm, native
@@ -100,9 +100,43 @@ def test_any_file_loads_or_has_faults(values: dict[str, Any]) -> None:
             assert CANARY not in str(error)
             return
         assert (examined.config is None) == bool(examined.faults)
-        if examined.config is not None:
-            assert decode(encode(examined.config)) == examined.config
-            Snapshot(examined.config)
+
+
+def single(section: str, options: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return files with nothing unusual but one key."""
+    return st.builds(
+        lambda key, value: {section: {key: value}}, st.sampled_from(sorted(options)), VALUES
+    )
+
+
+ENGINE = {"model": "openai/x", "api_base": "http://h/v1"}
+ALMOST_VALID = st.one_of(
+    single("router_settings", litellm.ROUTER),
+    single("litellm_settings", litellm.LITELLM),
+    single("general_settings", litellm.GENERAL),
+    single("litellm_params", deployments.PARAMETERS),
+    *(
+        single(name, native.options_of(struct)).map(lambda each: {"fastgate_settings": each})
+        for name, struct in native.SECTIONS.items()
+    ),
+)
+
+
+@given(ALMOST_VALID)
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_what_loads_can_travel_and_be_looked_up(values: dict[str, Any]) -> None:
+    parameters = {**ENGINE, **values.pop("litellm_params", {})}
+    entry = {"model_name": "llama", "litellm_params": parameters}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump({"model_list": [entry], **values}))
+        config = examine(path, {"CANARY": CANARY}).config
+    if config is not None:
+        event("valid")
+        assert decode(encode(config)) == config
+        assert Snapshot(config).resolve("llama") is not None
+        head = [*config.deployments[0].headers.values(), config.deployments[0].api_base]
+        assert all(each.isascii() and each.isprintable() for each in head)
 
 
 SECRETS = {
