@@ -1,5 +1,5 @@
 def request_id(unix_ms: int, epoch: int, sequence: int) -> bytes:
-    """Return 32 hex digits that sort by time: 48 bits of Unix ms, 40 of `epoch`, 40 of `sequence`."""
+    """Return 32 hex digits that sort by time: 48 bits of ms, 40 of `epoch`, 40 of `sequence`."""
 
 def answer_fields(
     request_id: bytes,

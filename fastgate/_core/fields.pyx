@@ -1,6 +1,7 @@
 """Text that goes out with every answer: header lines and the access log's line.
 
-Numbers are written digit by digit: snprintf took 1.8 us of a request here, this 0.2.
+Numbers are written digit by digit: with snprintf, libc had 8.1 % of the worker's
+time at 64 connections (perf).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -1,6 +1,7 @@
-"""The clock of the data plane: time.monotonic_ns without making an object of it.
+"""The clock of the data plane: time.monotonic_ns for compiled callers, who make no object of it.
 
-Read some eight times a request; 22 against 58 ns each here.
+Read some eight times a request. Together with the compiled settings of shared.py it took a whole
+request in process from 7.3 to 6.6 us (tests/perf/ops_request.py).
 """
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec

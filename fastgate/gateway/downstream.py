@@ -14,6 +14,8 @@ it): its request is cancelled upstream at once.
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.http1 import ProtocolError, RequestReader
@@ -96,6 +98,7 @@ class Downstream(Sender):
 
     def eof_received(self) -> bool:
         # The transport closes once it has sent what it holds; upstream work must not wait for that.
+        self._watch_rest()
         context = self.context
         if context is not None:
             self.context = None
@@ -311,42 +314,66 @@ class Downstream(Sender):
         """
         if self.closed:
             return
-        self.state = LINGER
+        self._watch_rest()
         self.context = None
         self.pending = None
-        self.deadline_ns = monotonic_ns() + LINGER_NS
         self.resume_reading()
         if self.transport.can_write_eof() and not self.worker.tls:
             self.transport.write_eof()
         else:
             self.transport.close()
 
-    def cut(self) -> None:
-        """Break the connection: an answer can't be finished, and must not look as if it were."""
+    def close(self) -> None:
+        """Close as soon as all that was written is sent."""
         if not self.closed:
+            self._watch_rest()
             self.context = None
-            # What has been written is still sent; the missing end of the framing is what the client
-            # sees.
             self.transport.close()
+
+    def cut(self, reset: bool) -> None:
+        """Break the connection: an answer can't be finished, and must not look as if it were.
+
+        What has been written is still sent, and the missing end of its framing is what the client
+        sees. `reset`: the client knows no framing but the connection's end (HTTP/1.0), so that only
+        a RST tells it.
+        """
+        if reset and not self.closed:
+            plug = self.transport.get_extra_info("socket")
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        else:
+            self.close()
+
+    def _watch_rest(self) -> None:
+        """Turn to LINGER: what is not sent yet may take its time, as long as it goes on."""
+        self.state = LINGER
+        self.stuck_since_ns = monotonic_ns()
+        self.stuck_bytes = self.transport.get_write_buffer_size()
+        self.deadline_ns = self.stuck_since_ns + LINGER_NS
 
     # time
 
     def sweep(self, now_ns: int) -> None:
         """Act on what has taken too long. Called by the worker's sweeper."""
-        if self.write_paused and now_ns - self.stuck_since_ns > self.worker.send_timeout_ns:
-            waiting = self.transport.get_write_buffer_size()
-            if waiting >= self.stuck_bytes:
-                self.transport.abort()
-                return
-            self.stuck_bytes = waiting
-            self.stuck_since_ns = now_ns
-        if self.state == BODY and not self.reading:
+        if (self.write_paused or self.state == LINGER) and self._stuck(now_ns):
+            self.transport.abort()
+        elif self.state == BODY and not self.reading:
             # It is we who don't listen.
             self.deadline_ns = now_ns + self.worker.body_idle_ns
         elif self.state == BODY and 0 < self.body_deadline_ns < now_ns:
             self.refuse(RequestTimeout("the body did not arrive in time"))
         elif 0 < self.deadline_ns < now_ns:
             self._expire()
+
+    def _stuck(self, now_ns: int) -> bool:
+        """Has the client taken nothing of what waits for it for too long?"""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < self.stuck_bytes or not waiting:
+            self.stuck_bytes = waiting
+            self.stuck_since_ns = now_ns
+        if waiting and self.state == LINGER:
+            self.deadline_ns = now_ns + LINGER_NS
+        return now_ns - self.stuck_since_ns > self.worker.send_timeout_ns
 
     def _expire(self) -> None:
         if self.state == HEAD or (self.state == IDLE and not self.served):
@@ -355,11 +382,13 @@ class Downstream(Sender):
             if self.state == HEAD:
                 self.refuse(RequestTimeout("the request head did not arrive in time"))
             else:
-                self.transport.close()
+                self.close()
         elif self.state == BODY:
             self.refuse(RequestTimeout("the body stopped arriving"))
+        elif self.state == LINGER:
+            self.transport.abort()
         else:
-            self.transport.abort() if self.state == LINGER else self.transport.close()
+            self.close()
 
     def shed(self) -> None:
         """Refuse the whole connection: there are too many."""

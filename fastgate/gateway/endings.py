@@ -121,7 +121,7 @@ class Endings:
         self.recorder.error("upstream", kind)
         self.attempts.drop(context)
         self.end(context, monotonic_ns())
-        downstream.cut()
+        downstream.cut(context.reader.minor_version == 0)
 
     def end(self, context: Context, now_ns: int) -> None:
         """Stages record and settle, once for each request, whatever way it went."""

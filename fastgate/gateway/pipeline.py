@@ -66,7 +66,7 @@ _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 HELD_BYTES = 64 * 1024
 HELD_NS = 10_000_000_000
 
-# Up to here one copy into one buffer costs less than a second iovec.
+# Up to here head and body are joined by one copy, for one plain write; above, writev takes both.
 JOIN_BYTES = 64 * 1024
 
 # Bits of fastgate._core.sse.Scanner.feed().
@@ -319,7 +319,10 @@ class Pipeline(Endings):
             out = frame(context, reader, data, start, end)
             self.send_head(context, reader, out, -1 if context.chunked_out else len(out), now_ns)
         else:
-            self.send_head(context, reader, frame(context, reader, data, start, end), -1, now_ns)
+            out = frame(context, reader, data, start, end)
+            # Nothing of the body yet: as long as the head is here, another attempt can be made.
+            if out or end >= 0:
+                self.send_head(context, reader, out, -1, now_ns)
 
     def _hold(self, context: Context, out: bytes, now_ns: int) -> None:
         if context.held is None:
@@ -372,31 +375,41 @@ class Pipeline(Endings):
             tokens_left = principal.tpm - self.limits.tokens_used(entry, now_ns)
         return limit_fields(principal.rpm, requests_left, principal.tpm, tokens_left)
 
-    def on_upstream_lost(self, context: Context, connection: Connection) -> None:
-        """The upstream's connection ended while it was held."""
+    def on_upstream_lost(
+        self, context: Context, connection: Connection, error: Exception | None
+    ) -> None:
+        """The upstream's connection ended while it was held; `error` is None when the peer closed it."""
         if context.finished or context.connection is not connection:
             return
         if context.phase in (PHASE_BODY, PHASE_ERROR_BODY):
             try:
+                if error is not None:
+                    # A reset ends nothing, though the answer may have no length that would tell.
+                    raise ProtocolError(502, "expected the rest of the answer, not a reset")
                 connection.reader.feed_eof()
-            except ProtocolError as error:
-                self.attempts.on_broken(context, UpstreamBroken(f"upstream: {error}"))
+            except ProtocolError as broken:
+                self.attempts.on_broken(context, UpstreamBroken(f"upstream: {broken}"))
                 return
             if context.phase == PHASE_ERROR_BODY:
                 self.attempts.on_error_complete(context, False)
                 return
-            now_ns = monotonic_ns()
-            if not context.head_sent:
-                self.send_head(context, connection.reader, context.tail, -1, now_ns)
-            elif context.tail:
-                context.downstream.write(
-                    as_chunk(context.tail) if context.chunked_out else context.tail
-                )
-            if context.chunked_out:
-                context.downstream.write(LAST_CHUNK)
-            self.complete(context, False)
+            self._end_with_connection(context, connection.reader)
         elif context.phase == PHASE_HEAD:
             self.attempts.on_no_answer(context, connection)
+
+    def _end_with_connection(self, context: Context, reader: Any) -> None:
+        """The answer ended where its connection did (RFC 9112 6.3, 8)."""
+        if context.scanner is not None:
+            context.scanner.feed_eof()
+        rest = context.tail
+        if context.chunked_out:
+            rest = as_chunk(rest) + LAST_CHUNK
+        if not context.head_sent:
+            self.send_head(context, reader, rest, -1, monotonic_ns())
+        elif rest:
+            context.bytes_out += len(rest)
+            context.downstream.write(rest)
+        self.complete(context, False)
 
     # backpressure
 

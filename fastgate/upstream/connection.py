@@ -63,7 +63,7 @@ class Connection:
         self.context = None
         self.pool.on_closed(self)
         if context is not None:
-            self.sink.on_upstream_lost(context, self)
+            self.sink.on_upstream_lost(context, self, exc)
 
     def pause_writing(self) -> None:
         self.write_paused = True

@@ -50,6 +50,11 @@ async def played(
         call.send(raw)
     if eof:
         call.close()
+    if not raw and call.connection.calls > 1:
+        # A reused connection that ends without a byte was stale: the request comes once more on a new one.
+        call = await upstream.call()
+        assert call.connection.calls == 1
+        call.close()
     return await client.answer(), call
 
 
@@ -108,7 +113,10 @@ async def test_every_row_ends_as_listed(front: Front, upstream: Upstream, bytewi
         if bytewise and len(raw) > 4096:
             continue
         client = await front.connect()
-        answer, call = await played(front, upstream, client, raw, eof, bytewise)
+        try:
+            answer, call = await played(front, upstream, client, raw, eof, bytewise)
+        except TimeoutError:
+            raise AssertionError(f"{name}: no answer") from None
         if verdict == "502":
             assert_broken(name, answer)
         else:
@@ -234,7 +242,6 @@ async def test_fields_of_the_hop_and_of_our_own_names_stay_behind(
         if forged is None:
             assert name not in answer.fields, line
         client.close()
-        upstream.connections.clear()
 
 
 async def test_a_cut_answer_breaks_the_connection_of_a_client_that_reads_to_its_end(
