@@ -41,10 +41,12 @@ OK = plain_answer(b'{"ok":true}')
 class Front:
     """A running gateway, and what a test wants to know of it."""
 
-    def __init__(self, gateway: Gateway, upstream_port: int) -> None:
+    def __init__(self, gateway: Gateway, upstream_port: int, spare_port: int) -> None:
         self.gateway = gateway
         self.port = gateway.port
         self.upstream_port = upstream_port
+        self.spare_port = spare_port
+        """Of the model `spare`; nobody listens there unless a test does."""
         self.clients: list[Client] = []
 
     async def connect(self, **options: Any) -> Client:
@@ -53,7 +55,9 @@ class Front:
         self.clients.append(client)
         return client
 
-    def chat(self, *, stream: bool = False, key: str = KEY, model: str = MODEL, **more: Any) -> bytes:
+    def chat(
+        self, *, stream: bool = False, key: str = KEY, model: str = MODEL, **more: Any
+    ) -> bytes:
         """Return a chat request."""
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
         return request({**body, "stream": True} if stream else body, key=key)
@@ -117,6 +121,7 @@ class Front:
 
 def config_of(
     port: int,
+    spare_port: int = 9,
     limits: Mapping[str, Any] | None = None,
     upstream: Mapping[str, Any] | None = None,
     router: Mapping[str, Any] | None = None,
@@ -143,6 +148,15 @@ def config_of(
                     "api_key": "none",
                 },
                 "model_info": {"id": "the-many"},
+            },
+            {
+                "model_name": "spare",
+                "litellm_params": {
+                    "model": "openai/spare",
+                    "api_base": f"http://127.0.0.1:{spare_port}/v1",
+                    "api_key": "none",
+                },
+                "model_info": {"id": "the-spare"},
             },
         ],
         "general_settings": {"master_key": MASTER_KEY},
@@ -188,16 +202,16 @@ def front(
     router_settings: dict[str, Any],
 ) -> Iterator[Front]:
     """Return the module's gateway."""
-    upstream_port = unused_port()
+    upstream_port, spare_port = unused_port(), unused_port()
     gateway = Gateway(
         tmp_path_factory.mktemp("front") / "gateway",
-        config_of(upstream_port, limits, upstream_settings, router_settings),
+        config_of(upstream_port, spare_port, limits, upstream_settings, router_settings),
         unused_port(),
         (),
         {},
     )
     gateway.start()
-    front = Front(gateway, upstream_port)
+    front = Front(gateway, upstream_port, spare_port)
     yield front
     # The gauge is set a few times a second; by now it has seen whatever a test left behind.
     in_flight = front.metrics()["fastgate_in_flight"]

@@ -39,7 +39,9 @@ def request(
 ) -> bytes:
     """Return a POST of `body` (bytes, or a value for JSON); a GET when there is none."""
     method = "GET" if body is None else "POST"
-    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    content = (
+        body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    )
     head = f"{method} {path} HTTP/{version}\r\nHost: test\r\n{fields}"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
@@ -65,7 +67,9 @@ def plain_answer(body: bytes, fields: bytes = b"", status: bytes = b"200 OK") ->
 
 def sse_answer(*pieces: bytes, last: bool = True) -> bytes:
     """Return the head of a chunked event stream and its first chunks."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     return head + chunked(*pieces, last=last)
 
 

@@ -50,7 +50,10 @@ class Wire:
         return 0
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1) if name == "peername" else None
+        return ("127.0.0.1", 1) if name == "peername" else self
+
+    def setsockopt(self, *option: Any) -> None:
+        """As its own socket."""
 
     def pause_reading(self) -> None:
         self.paused = True

@@ -1,3 +1,5 @@
+from typing import final
+
 def request_id(unix_ms: int, epoch: int, sequence: int) -> bytes:
     """Return 32 hex digits that sort by time: 48 bits of ms, 40 of `epoch`, 40 of `sequence`."""
 
@@ -19,22 +21,37 @@ def limit_fields(
 ) -> bytes:
     """Return x-ratelimit-* header lines for the limits that are set (not below 0)."""
 
-def access_line(
-    prefix: bytes,
-    request_id: bytes,
-    strings: bytes,
-    status: int,
-    attempts: int,
-    bytes_in: int,
-    bytes_out: int,
-    input_tokens: int,
-    output_tokens: int,
-    total_ns: int,
-    ttft_ns: int,
-    upstream_ns: int,
-    gateway_ns: int,
-) -> bytes:
-    """Return one line of JSON.
+@final
+class Lines:
+    """Access-log lines, gathered in one buffer of `capacity` bytes."""
 
-    `prefix` opens the object; `strings` are encoded members, each with a comma behind.
-    """
+    capacity: int
+    used: int
+    """Bytes that wait to be taken."""
+
+    def __init__(self, capacity: int) -> None:
+        """Raise ValueError below 1, MemoryError when there is none."""
+
+    def take(self) -> bytes:
+        """Return the lines so far, and start anew."""
+
+    def add(
+        self,
+        prefix: bytes,
+        request_id: bytes,
+        strings: bytes,
+        status: int,
+        attempts: int,
+        bytes_in: int,
+        bytes_out: int,
+        input_tokens: int,
+        output_tokens: int,
+        total_ns: int,
+        ttft_ns: int,
+        upstream_ns: int,
+        gateway_ns: int,
+    ) -> bool:
+        """Add one line of JSON; False: there is no room, and nothing was added.
+
+        `prefix` opens the object; `strings` are encoded members, each with a comma behind.
+        """

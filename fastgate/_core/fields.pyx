@@ -4,7 +4,10 @@ Numbers are written digit by digit: with snprintf, libc had 8.1 % of the worker'
 time at 64 connections (perf).
 """
 
+cimport cython
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy, strlen
 
 cdef enum:
@@ -144,41 +147,65 @@ cpdef bytes limit_fields(long long requests_limit, long long requests_left,
     return PyBytes_FromStringAndSize(text, to - text)
 
 
-cpdef bytes access_line(bytes prefix, bytes request_id, bytes strings, int status, int attempts,
-                        long long bytes_in, long long bytes_out, long long input_tokens,
-                        long long output_tokens, long long total_ns, long long ttft_ns,
-                        long long upstream_ns, long long gateway_ns):
-    """One line of JSON. `prefix` opens the object; `strings` are encoded members, each with a comma behind."""
-    cdef char text[ROOM]
-    cdef char* to = put(text, b"\"status\":")
-    to = put_int(to, status)
-    to = put(to, b",\"attempts\":")
-    to = put_int(to, attempts)
-    to = put(to, b",\"bytes_in\":")
-    to = put_int(to, bytes_in)
-    to = put(to, b",\"bytes_out\":")
-    to = put_int(to, bytes_out)
-    to = put(to, b",\"input_tokens\":")
-    to = put_int(to, input_tokens)
-    to = put(to, b",\"output_tokens\":")
-    to = put_int(to, output_tokens)
-    to = put(to, b",\"total_ms\":")
-    to = put_ms(to, total_ns)
-    to = put(to, b",\"ttft_ms\":")
-    to = put_ms(to, ttft_ns)
-    to = put(to, b",\"upstream_ms\":")
-    to = put_ms(to, upstream_ns)
-    to = put(to, b",\"overhead_us\":")
-    to = put_int(to, micros(gateway_ns))
-    to = put(to, b"}\n")
-    cdef Py_ssize_t size = to - text
-    cdef Py_ssize_t n_prefix = PyBytes_GET_SIZE(prefix)
-    cdef Py_ssize_t n_strings = PyBytes_GET_SIZE(strings)
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, n_prefix + 48 + n_strings + size)
-    to = put_bytes(PyBytes_AS_STRING(out), PyBytes_AS_STRING(prefix), n_prefix)
-    to = put(to, b"\"request_id\":\"")
-    to = put_bytes(to, PyBytes_AS_STRING(request_id), 32)
-    to = put(to, b"\",")
-    to = put_bytes(to, PyBytes_AS_STRING(strings), n_strings)
-    put_bytes(to, text, size)
-    return out
+@cython.final
+cdef class Lines:
+    """Access-log lines, written one behind the other into one buffer.
+
+    A buffer that is used again stays in the cache: with an object for each line, the log took a
+    sixth of the worker's time at 64 connections.
+    """
+
+    def __cinit__(self, Py_ssize_t capacity):
+        if capacity <= 0:
+            raise ValueError(f"expected a capacity in bytes, got {capacity}")
+        self._at = <char*>PyMem_Malloc(capacity)
+        if self._at == NULL:
+            raise MemoryError()
+        self.capacity = capacity
+        self.used = 0
+
+    def __dealloc__(self):
+        PyMem_Free(self._at)
+
+    cpdef bytes take(self):
+        cdef bytes out = PyBytes_FromStringAndSize(self._at, self.used)
+        self.used = 0
+        return out
+
+    cpdef bint add(self, bytes prefix, bytes request_id, bytes strings, int status, int attempts,
+                   long long bytes_in, long long bytes_out, long long input_tokens,
+                   long long output_tokens, long long total_ns, long long ttft_ns,
+                   long long upstream_ns, long long gateway_ns):
+        cdef Py_ssize_t n_prefix = PyBytes_GET_SIZE(prefix)
+        cdef Py_ssize_t n_strings = PyBytes_GET_SIZE(strings)
+        cdef Py_ssize_t n_id = PyBytes_GET_SIZE(request_id)
+        if self.used + n_prefix + n_strings + n_id + ROOM > self.capacity:
+            return False
+        cdef char* to = put_bytes(self._at + self.used, PyBytes_AS_STRING(prefix), n_prefix)
+        to = put(to, b"\"request_id\":\"")
+        to = put_bytes(to, PyBytes_AS_STRING(request_id), n_id)
+        to = put(to, b"\",")
+        to = put_bytes(to, PyBytes_AS_STRING(strings), n_strings)
+        to = put(to, b"\"status\":")
+        to = put_int(to, status)
+        to = put(to, b",\"attempts\":")
+        to = put_int(to, attempts)
+        to = put(to, b",\"bytes_in\":")
+        to = put_int(to, bytes_in)
+        to = put(to, b",\"bytes_out\":")
+        to = put_int(to, bytes_out)
+        to = put(to, b",\"input_tokens\":")
+        to = put_int(to, input_tokens)
+        to = put(to, b",\"output_tokens\":")
+        to = put_int(to, output_tokens)
+        to = put(to, b",\"total_ms\":")
+        to = put_ms(to, total_ns)
+        to = put(to, b",\"ttft_ms\":")
+        to = put_ms(to, ttft_ns)
+        to = put(to, b",\"upstream_ms\":")
+        to = put_ms(to, upstream_ns)
+        to = put(to, b",\"overhead_us\":")
+        to = put_int(to, micros(gateway_ns))
+        to = put(to, b"}\n")
+        self.used = to - self._at
+        return True

@@ -9,6 +9,11 @@ cdef class Sender:
     cdef public bytes key_field
     cdef public object key_principal
     cdef public object key_snapshot
+    cdef public object log_principal
+    cdef public object log_plan
+    cdef public object log_target
+    cdef public object log_endpoint
+    cdef public bytes log_strings
 
     cpdef write(self, bytes data)
     cpdef write_all(self, list parts)

@@ -38,6 +38,9 @@ PHASE_WAIT = 5
 class Sender:
     """What the stages ask of a client's connection; Downstream is it."""
 
+    log_strings: bytes
+    """Members of the access log's last line, and what they were made from (the fields log_*)."""
+
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
         raise TypeError("a Sender is made as a Downstream")

@@ -24,7 +24,7 @@ MAX_RETRY_AFTER_S = 60.0
 RETRIED_STATUSES = frozenset({408, 429})
 """And all from 500 on."""
 DEPLOYMENT_STATUSES = frozenset({401, 402, 403, 404})
-"""Our key or name is wrong there: no retry mends it, another group may serve."""
+"""Our key or name is wrong there: asking again mends nothing, another deployment may serve."""
 COOLED_AT_ONCE = frozenset({401, 404})
 """LiteLLM cools these even for a single deployment."""
 SHARE_FAILED = 0.5
@@ -80,10 +80,10 @@ def decide(facts: Facts) -> Decision:
     status = facts.status
     if status and status < 500 and status not in RETRIED_STATUSES | DEPLOYMENT_STATUSES:
         return Decision(Action.GIVE_UP)
-    if status not in DEPLOYMENT_STATUSES and facts.retries_left > 0:
+    if facts.retries_left > 0:
         if facts.others and (facts.connect or facts.within_budget):
             return Decision(Action.OTHER)
-        if not facts.fallback and facts.within_budget:
+        if not facts.fallback and facts.within_budget and status not in DEPLOYMENT_STATUSES:
             return Decision(Action.WAIT, _wait_s(facts))
     if facts.fallback:
         return Decision(Action.FALLBACK)

@@ -4,11 +4,14 @@ from fastgate._core.http1 cimport RequestReader
 from fastgate.gateway.clock cimport monotonic_ns
 from fastgate.gateway.context cimport Context, Sender
 from fastgate.gateway.shared cimport Shared
+from fastgate.upstream.socketio cimport plain_fd, send_now
 
 cdef class Downstream(Sender):
     # connection
     cdef public Shared worker
     cdef public object transport
+    cdef public int fd
+    cdef public bint unsent
     cdef public RequestReader reader
     cdef public int state
     cdef public bint closed
@@ -35,6 +38,8 @@ cdef class Downstream(Sender):
     cdef Py_ssize_t _on_body(self, bytes data, Py_ssize_t position) except -2
     cdef _dispatch(self)
     cdef _keep(self, bytes data)
+    @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)
+    cdef bint _unsent(self) except -1
     cpdef write_all(self, list parts)
     cpdef finish(self, bint keep_alive)

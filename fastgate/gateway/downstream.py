@@ -24,6 +24,7 @@ from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.context import Context, Sender
 from fastgate.gateway.endpoint import FORM
 from fastgate.gateway.respond import CONTINUE, error_body, response
+from fastgate.upstream.socketio import plain_fd, send_now
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,6 +52,10 @@ class Downstream(Sender):
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.transport: Any = None
+        self.fd = -1
+        """The socket, for sending past the transport; -1: not to be done (TLS, or closed)."""
+        self.unsent = False
+        """The transport may hold bytes of ours."""
         self.reader = RequestReader()
         self.peer = ""
         self.state = IDLE
@@ -84,6 +89,7 @@ class Downstream(Sender):
     def connection_made(self, transport: asyncio.Transport) -> None:
         limits = self.worker.limits
         self.transport = transport
+        self.fd = plain_fd(transport)
         transport.set_write_buffer_limits(limits.high_water_bytes, limits.low_water_bytes)
         self.reader.max_head_bytes = limits.max_head_bytes
         self.reader.max_target_bytes = limits.max_target_bytes
@@ -106,7 +112,9 @@ class Downstream(Sender):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The descriptor is closed, and its number free for another, as soon as this returns.
         self.closed = True
+        self.fd = -1
         context = self.context
         self.context = None
         self.pending = None
@@ -202,6 +210,7 @@ class Downstream(Sender):
                 raise context.refusal
             raise TooLarge(f"the body has more than {self.body_limit} bytes")
         if context.upload is not None:
+            self.deadline_ns = monotonic_ns() + self.worker.body_idle_ns
             context.upload.feed(reader.payload(data), end >= 0)
             if end >= 0:
                 # The upload may have failed meanwhile, and its answer may be complete.
@@ -232,6 +241,7 @@ class Downstream(Sender):
             self.state = BUSY
             self.deadline_ns = self.body_deadline_ns = 0
             self.context.read_ns = monotonic_ns()
+            self.context.body_end = self.reader.body_bytes
 
     def _dispatch(self) -> None:
         self.state = BUSY
@@ -260,12 +270,26 @@ class Downstream(Sender):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
-        if not self.closed:
-            self.transport.write(data)
+        if self.closed:
+            return
+        if self.fd >= 0 and not self._unsent():
+            sent = send_now(self.fd, data)
+            if sent == len(data):
+                return
+            self.unsent = True
+            data = data[sent:]
+        self.transport.write(data)
+
+    def _unsent(self) -> bool:
+        """Does the transport still hold bytes? Those must go first."""
+        if self.unsent:
+            self.unsent = self.transport.get_write_buffer_size() > 0
+        return self.unsent
 
     def write_all(self, parts: list[bytes]) -> None:
         """Send pieces of the answer in one system call."""
         if not self.closed:
+            self.unsent = True
             self.transport.writelines(parts)
 
     def finish(self, keep_alive: bool) -> None:

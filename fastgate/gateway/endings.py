@@ -56,9 +56,14 @@ class Endings:
         downstream.finish(context.keep_alive and context.upload_read)
 
     def fail(self, context: Context, error: GatewayError) -> None:
-        """Tell the client, when nothing has been told yet, and end."""
+        """Tell the client, and end; an answer that has begun is cut."""
         if context.finished:
             return
+        if context.head_sent:
+            self.cut(context, error.kind, error.source)
+            return
+        # Of a body that is streamed, a part may be upstream already.
+        self.attempts.drop(context)
         context.status = error.status
         context.error_kind = error.kind
         self.recorder.error(error.source, error.kind)
@@ -114,11 +119,11 @@ class Endings:
         self.attempts.drop(context)
         self.end(context, monotonic_ns())
 
-    def cut(self, context: Context, kind: str) -> None:
+    def cut(self, context: Context, kind: str, source: str = "upstream") -> None:
         """Break an answer that can't be finished, so that the client sees that it is broken."""
         downstream = context.downstream
         context.error_kind = kind
-        self.recorder.error("upstream", kind)
+        self.recorder.error(source, kind)
         self.attempts.drop(context)
         self.end(context, monotonic_ns())
         downstream.cut(context.reader.minor_version == 0)

@@ -1,8 +1,10 @@
 """A multipart/form-data body looked at as it passes (RFC 7578): where its `model` stands.
 
 Sans-IO and bounded: it keeps at most one boundary's length and one part's head of what it is fed.
-Strict where parsers differ: one `model` field, a quoted or plain name, no `name*`, no file as the
-model.
+What parsers read differently is refused, so that the model that is authorised here is the one that
+the engine reads: text before the first boundary or behind the last, a boundary that goes on, part
+heads with anything but one plain Content-Disposition, a second `model`, another spelling of it, or
+a file in its place.
 """
 
 from __future__ import annotations
@@ -11,30 +13,38 @@ import re
 
 from fastgate.errors import BadRequest
 
-__all__ = ["FormScan", "boundary_of"]
+__all__ = ["FormScan", "boundary_of", "model_part"]
 
-# RFC 2046 5.1.1: at most 70 characters.
-_BOUNDARY = re.compile(
-    rb'multipart/form-data\s*;(?:[^;"]*;)*?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s";,]{1,70}))\s*(?:;|\Z)',
-    re.I,
-)
-_DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*;(.*)\Z", re.I)
-_NAME = re.compile(rb'(?:\A|[;\s])(name|filename)(\*?)=(?:"([^"\r\n]*)"|([^\s";]+))', re.I)
+_PARAMETER = rb'[ \t]*;[ \t]*([!#$&+.^_`|~0-9A-Za-z-]+)(\*?)=(?:"((?:[^"\\]|\\.)*)"|([^\s";,]+))'
+_PARAMETERS = re.compile(_PARAMETER)
+_CONTENT_TYPE = re.compile(rb"multipart/form-data((?:%b)*)[ \t]*" % _PARAMETER, re.I)
+_DISPOSITION = re.compile(rb"form-data((?:%b)*)[ \t]*" % _PARAMETER, re.I)
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 
+# RFC 2046 5.1.1.
+MAX_BOUNDARY_CHARS = 70
+# A head has two or three lines; a file's name is the longest thing in it.
 MAX_PART_HEAD_BYTES = 4096
+# As the scanner of JSON bodies has it.
 MAX_MODEL_BYTES = 256
 
-_PREAMBLE, _HEAD, _CONTENT, _END = range(4)
+_START, _HEAD, _CONTENT, _END = range(4)
 
 
 def boundary_of(content_type: bytes) -> bytes:
     """Return the boundary that a Content-Type names. Raises BadRequest."""
-    found = _BOUNDARY.match(content_type)
-    if found is None:
+    found = _CONTENT_TYPE.fullmatch(content_type)
+    values = [] if found is None else _values(found[1], b"boundary")
+    if len(values) != 1 or not 0 < len(values[0]) <= MAX_BOUNDARY_CHARS or b"\\" in values[0]:
         raise BadRequest(
             "expected content-type multipart/form-data with a boundary of 1 to 70 characters"
         )
-    return found[1] or found[2]
+    return values[0]
+
+
+def model_part(boundary: bytes, model: bytes) -> bytes:
+    """Return a whole part that names `model`, to stand before the other parts."""
+    return b'--%b\r\ncontent-disposition: form-data; name="model"\r\n\r\n%b\r\n' % (boundary, model)
 
 
 class FormScan:
@@ -46,7 +56,7 @@ class FormScan:
         self._kept = b"\r\n"
         self._kept_at = -2
         """Offset in the body of the first byte kept."""
-        self._state = _PREAMBLE
+        self._state = _START
         self._is_model = False
         self.model: bytes | None = None
         self.model_start = -1
@@ -61,31 +71,30 @@ class FormScan:
             if self._state == _HEAD:
                 next_at = self._head(kept, at)
             elif self._state == _END:
-                next_at = -1
-                at = len(kept)
+                next_at = self._epilogue(kept, at)
             else:
                 next_at = self._to_delimiter(kept, at)
             if next_at < 0:
                 break
             at = next_at
-        # What can't be a part of a delimiter (or of a head) any more is not needed.
-        if self._state == _CONTENT and self._is_model:
-            keep_from = at
-            if len(kept) - at > MAX_MODEL_BYTES + len(self._delimiter):
-                raise BadRequest(f"the form's model field is longer than {MAX_MODEL_BYTES} bytes")
-        elif self._state in (_PREAMBLE, _CONTENT):
-            keep_from = max(at, len(kept) - len(self._delimiter) - 1)
-        else:
-            keep_from = at
-        self._kept_at += keep_from
-        self._kept = kept[keep_from:]
+        if self._state == _CONTENT and not self._is_model:
+            # What can't be a part of a delimiter any more is not needed.
+            at = max(at, len(kept) - len(self._delimiter) - 1)
+        self._kept_at += at
+        self._kept = kept[at:]
 
     def _to_delimiter(self, kept: bytes, at: int) -> int:
-        found = kept.find(self._delimiter, at)
-        if found < 0:
-            return -1
-        behind = found + len(self._delimiter)
-        if len(kept) < behind + 2:
+        delimiter = self._delimiter
+        found = kept.find(delimiter, at)
+        content = (len(kept) if found < 0 else found) - at
+        if self._state == _START and not kept.startswith(delimiter[: len(kept)]):
+            raise BadRequest("a form must begin with its boundary")
+        if self._is_model and content > MAX_MODEL_BYTES + (len(delimiter) if found < 0 else 0):
+            raise BadRequest(
+                f"the form's model field is longer than {MAX_MODEL_BYTES} bytes", param="model"
+            )
+        behind = found + len(delimiter)
+        if found < 0 or len(kept) < behind + 2:
             return -1
         if self._is_model:
             self.model = kept[at:found]
@@ -95,42 +104,55 @@ class FormScan:
         if mark == b"--":
             self._state = _END
             self.ended = True
-            return behind + 2
-        if mark != b"\r\n":
-            if kept[behind : behind + 1] in b" \t":
-                raise BadRequest("white space behind a form's boundary is not taken")
-            # A longer string that only starts like the boundary.
-            return behind
-        self._state = _HEAD
+        elif mark == b"\r\n":
+            self._state = _HEAD
+        else:
+            raise BadRequest("a form's boundary must stand alone on its line")
         return behind + 2
+
+    def _epilogue(self, kept: bytes, at: int) -> int:
+        if kept[at:].strip(b"\r\n"):
+            raise BadRequest("nothing may follow a form's last boundary")
+        return -1
 
     def _head(self, kept: bytes, at: int) -> int:
         found = kept.find(b"\r\n\r\n", at)
+        if (len(kept) if found < 0 else found) - at > MAX_PART_HEAD_BYTES:
+            raise BadRequest(f"a form part's head is longer than {MAX_PART_HEAD_BYTES} bytes")
         if found < 0:
-            if len(kept) - at > MAX_PART_HEAD_BYTES:
-                raise BadRequest(f"a form part's head is longer than {MAX_PART_HEAD_BYTES} bytes")
             return -1
         self._is_model = self._names_model(kept[at:found])
         self._state = _CONTENT
         return found + 4
 
     def _names_model(self, head: bytes) -> bool:
-        for line in head.split(b"\r\n"):
-            disposition = _DISPOSITION.match(line)
-            if disposition is None:
-                continue
-            names = _NAME.findall(disposition[1])
-            is_model = any(
-                name.lower() == b"name" and (quoted or plain).lower() == b"model"
-                for name, _, quoted, plain in names
+        fields = [_FIELD.fullmatch(line) for line in head.split(b"\r\n")]
+        dispositions = [
+            field[2] if field is not None else b""
+            for field in fields
+            if field is None or field[1].lower() == b"content-disposition"
+        ]
+        found = _DISPOSITION.fullmatch(dispositions[0]) if len(dispositions) == 1 else None
+        names = [] if found is None else _values(found[1], b"name")
+        if found is None or len(names) != 1 or b"\\" in names[0]:
+            raise BadRequest(
+                "expected one content-disposition with one plain name in a part's head"
             )
-            if any(star for _, star, _, _ in names if star and _.lower() == b"name"):
-                raise BadRequest("a form part's name must not be in the extended notation (name*)")
-            if not is_model:
-                return False
-            if len(names) != 1:
-                raise BadRequest("the form's model must be a plain field", param="model")
-            if self.model is not None:
-                raise BadRequest("the form has two model fields", param="model")
-            return True
-        return False
+        if names[0].strip().lower() != b"model":
+            return False
+        if names[0] != b"model" or _values(found[1], b"filename"):
+            raise BadRequest("the form's model must be a plain field", param="model")
+        if self.model is not None:
+            raise BadRequest("the form has two model fields", param="model")
+        return True
+
+
+def _values(parameters: bytes, name: bytes) -> list[bytes]:
+    """Return the values of the parameters called `name`; of the extended notation (`name*`), one
+    that fits nowhere.
+    """
+    return [
+        b"\\" if star else quoted or plain
+        for found, star, quoted, plain in _PARAMETERS.findall(parameters)
+        if found.lower() == name
+    ]

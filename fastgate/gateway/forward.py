@@ -46,9 +46,9 @@ def send(context: Context, connection: Connection, peek: Peek) -> None:
         len(body),
     )
     if len(body) <= JOIN_BYTES:
-        connection.transport.write(head + body)
+        connection.write(head + body)
     else:
-        connection.transport.writelines([head, body])
+        connection.write_all([head, body])
 
 
 def send_upload(context: Context, connection: Connection, length: int, parts: list[bytes]) -> None:
@@ -63,4 +63,4 @@ def send_upload(context: Context, connection: Connection, length: int, parts: li
         b"x-request-id: %b\r\n" % context.request_id,
         length,
     )
-    connection.transport.writelines([head, *parts])
+    connection.write_all([head, *parts])

@@ -65,7 +65,7 @@ def send_to_control(context: Context, connection: Connection) -> None:
     reader = context.reader
     query = reader.query()
     target = reader.path() + (b"?" + query if query else b"")
-    connection.transport.write(
+    connection.write(
         b"GET %b HTTP/1.1\r\nhost: control\r\nx-request-id: %b\r\nx-fastgate-role: %b\r\n\r\n"
         % (
             target,

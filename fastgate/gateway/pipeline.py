@@ -378,7 +378,7 @@ class Pipeline(Endings):
     def on_upstream_lost(
         self, context: Context, connection: Connection, error: Exception | None
     ) -> None:
-        """The upstream's connection ended while it was held; `error` is None when the peer closed it."""
+        """The upstream connection ended while held; `error` None: the peer closed it."""
         if context.finished or context.connection is not connection:
             return
         if context.phase in (PHASE_BODY, PHASE_ERROR_BODY):

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fastgate._core.fields import access_line
-
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
 
@@ -22,11 +20,13 @@ _json = msgspec.json.Encoder().encode
 
 
 class Recorder:
-    """One per worker. `log` takes lines (bytes) by its `write` method, or is None."""
+    """One per worker."""
 
-    def __init__(self, metrics: Any, log: Any) -> None:
+    def __init__(self, metrics: Any) -> None:
         self.metrics = metrics
-        self.log = log
+        self.log: Any = None
+        """The AccessLog, and its buffer; None: there is none."""
+        self.lines: Any = None
         self.counters: dict[Any, Any] = {}
         self.durations: dict[Any, Any] = {}
         self.overheads: dict[str, Any] = {}
@@ -77,24 +77,8 @@ class Recorder:
                     "fastgate_overhead_seconds", endpoint=name
                 )
             histogram.record(spent_ns)
-        if self.log is not None:
-            self.log.write(
-                access_line(
-                    self._prefix(now_ns),
-                    context.request_id,
-                    self._strings(context, deployment),
-                    context.status,
-                    context.attempts,
-                    context.body_end - context.body_start,
-                    context.bytes_out,
-                    input_tokens,
-                    output_tokens,
-                    total_ns,
-                    ttft_ns,
-                    upstream_ns,
-                    spent_ns,
-                )
-            )
+        if self.lines is not None:
+            self._log(context, now_ns, deployment, total_ns, ttft_ns, upstream_ns, spent_ns)
 
     def error(self, source: str, kind: str) -> None:
         """Count an error."""
@@ -128,16 +112,70 @@ class Recorder:
             self.log_prefix = b'{"ts":%.3f,' % time()
         return self.log_prefix
 
+    def _log(
+        self,
+        context: Context,
+        now_ns: int,
+        deployment: str,
+        total_ns: int,
+        ttft_ns: int,
+        upstream_ns: int,
+        spent_ns: int,
+    ) -> None:
+        scanner = context.scanner
+        input_tokens = output_tokens = -1
+        if scanner is not None:
+            input_tokens = scanner.input_tokens
+            output_tokens = scanner.output_tokens
+        strings = self._strings(context, deployment)
+        prefix = self._prefix(now_ns)
+        for _ in range(2):
+            if self.lines.add(
+                prefix,
+                context.request_id,
+                strings,
+                context.status,
+                context.attempts,
+                context.body_end - context.body_start,
+                context.bytes_out,
+                input_tokens,
+                output_tokens,
+                total_ns,
+                ttft_ns,
+                upstream_ns,
+                spent_ns,
+            ):
+                return
+            self.log.flush()
+
     def _strings(self, context: Context, deployment: str) -> bytes:
+        """Return the members that say who asked for what; most requests repeat the last one's."""
+        downstream = context.downstream
+        plain = context.client_request_id is None and not context.error_kind
+        if (
+            plain
+            and context.trail is None
+            and downstream.log_principal is context.principal
+            and downstream.log_plan is context.plan
+            and downstream.log_target is context.target
+            and downstream.log_endpoint is context.endpoint
+        ):
+            return downstream.log_strings
         principal = context.principal
         who = b"" if principal is None else principal.log_members
-        downstream = context.downstream
+        endpoint = "" if context.endpoint is None else context.endpoint.name
+        model = "" if context.plan is None else context.model
         members = (
-            f'"client":"{downstream.peer}","endpoint":"'
-            f'{"" if context.endpoint is None else context.endpoint.name}",'
-            f'"model":"{context.model if context.plan is not None else ""}",'
-            f'"deployment":"{deployment}",'
+            f'"client":"{downstream.peer}","endpoint":"{endpoint}",'
+            f'"model":"{model}","deployment":"{deployment}",'
         ).encode()
+        if plain and context.trail is None:
+            downstream.log_principal = principal
+            downstream.log_plan = context.plan
+            downstream.log_target = context.target
+            downstream.log_endpoint = context.endpoint
+            downstream.log_strings = who + members
+            return who + members
         if context.client_request_id is not None:
             members += b'"client_request_id":%b,' % _json(
                 context.client_request_id.decode("latin-1")

@@ -13,7 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from fastgate.errors import BadRequest, GatewayError, TooLarge
-from fastgate.gateway.form import FormScan, boundary_of
+from fastgate.gateway.form import FormScan, boundary_of, model_part
 from fastgate.gateway.forward import send_upload
 from fastgate.gateway.relay import LAST_CHUNK, as_chunk
 
@@ -35,7 +35,8 @@ class Upload:
         self._pipeline = pipeline
         self._context = context
         reader = context.reader
-        self._scan = FormScan(boundary_of(reader.value(b"content-type") or b""))
+        self._boundary = boundary_of(reader.value(b"content-type") or b"")
+        self._scan = FormScan(self._boundary)
         self._length = reader.content_length
         self._chunked = self._length < 0
         self._kept = bytearray()
@@ -43,6 +44,8 @@ class Upload:
         self._connection: Connection | None = None
         self.state = LOOKING
         context.upload_read = False
+        # What went out on a connection that turns out to be stale could not be sent again.
+        context.fresh = True
 
     @property
     def replayable(self) -> bool:
@@ -58,14 +61,7 @@ class Upload:
             context.read_ns = monotonic_ns()
         if self.state == ENDED or context.finished:
             return
-        try:
-            self._scan.feed(payload)
-        except BadRequest:
-            if self.state != STREAMING:
-                raise
-            # Part of it is with the engine already: the request is broken off there.
-            self._pipeline.attempts.drop(context)
-            raise
+        self._scan.feed(payload)
         if self.state == STREAMING:
             self._send(payload)
             return
@@ -86,12 +82,14 @@ class Upload:
         if self._chunked and self._complete:
             parts.append(LAST_CHUNK)
         send_upload(self._context, connection, self._length, parts)
-        self._context.downstream.resume_reading()
+        if not connection.write_paused:
+            self._context.downstream.resume_reading()
 
     def on_answer(self) -> None:
         """The answer's head is here; before the body is out, it is a refusal: no more is sent."""
         if not self._complete:
             self.state = ENDED
+            self._context.keep_alive = False
             # The engine's side of the connection is in the middle of a body.
             self._context.connection.dirty = True
 
@@ -127,23 +125,26 @@ class Upload:
             self._pipeline.fail(context, error)
 
     def _splice(self, model: str) -> None:
-        """Put the deployment's own model name in the place of the client's."""
+        """Put the deployment's own model name in the place of the client's, or into a part of its
+        own before the others when the client named it in the path.
+        """
         old = self._scan.model
         new = model.encode()
-        if old is None or old == new:
-            return
         start = self._scan.model_start
+        if old is None:
+            old = b""
+            start = 0
+            new = model_part(self._boundary, new)
         self._kept[start : start + len(old)] = new
         if not self._chunked:
             self._length += len(new) - len(old)
-        self._scan.model = new
 
     def _send(self, payload: bytes) -> None:
         connection = self._connection
         if connection is None or connection.closed:
             return
         if not self._chunked:
-            connection.transport.write(payload)
+            connection.write(payload)
             return
         framed = as_chunk(payload)
-        connection.transport.write(framed + LAST_CHUNK if self._complete else framed)
+        connection.write(framed + LAST_CHUNK if self._complete else framed)

@@ -69,7 +69,7 @@ class Worker(Shared):
         self.pools: dict[Origin, Pool] = {}
         self.resolver = Resolver(30.0)
         self.log: AccessLog | None = None
-        self.recorder = Recorder(self.metrics, None)
+        self.recorder = Recorder(self.metrics)
         rng = random.SystemRandom()
         self.router = Router(
             memory.deployments, memory.limits, False, random.Random(rng.random()).random
@@ -158,6 +158,7 @@ class Worker(Shared):
         dropped = self.metrics.counter("fastgate_access_log_dropped_total")
         self.log = None if target == "off" else AccessLog(target, dropped.add)
         self.recorder.log = self.log
+        self.recorder.lines = None if self.log is None else self.log.lines
 
     # listeners
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.http1 import ResponseReader
+from fastgate.upstream.socketio import plain_fd, send_now
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +25,10 @@ class Connection:
         self.pool = pool
         self.sink = sink
         self.transport: Any = None
+        self.fd = -1
+        """The socket, for sending past the transport; -1: not to be done (TLS, or closed)."""
+        self.unsent = False
+        """The transport may hold bytes of ours."""
         self.reader = ResponseReader()
         self.context: Any = None
         """The request that holds it; None: idle."""
@@ -46,6 +51,7 @@ class Connection:
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
+        self.fd = plain_fd(transport)
 
     def data_received(self, data: bytes) -> None:
         if self.context is None:
@@ -58,7 +64,9 @@ class Connection:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The descriptor is closed, and its number free for another, as soon as this returns.
         self.closed = True
+        self.fd = -1
         context = self.context
         self.context = None
         self.pool.on_closed(self)
@@ -76,6 +84,27 @@ class Connection:
             self.sink.on_upstream_drained(self.context)
 
     # the pipeline's side
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        if self.fd >= 0 and not self._unsent():
+            sent = send_now(self.fd, data)
+            if sent == len(data):
+                return
+            self.unsent = True
+            data = data[sent:]
+        self.transport.write(data)
+
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send pieces of the request in one system call."""
+        self.unsent = True
+        self.transport.writelines(parts)
+
+    def _unsent(self) -> bool:
+        """Does the transport still hold bytes? Those must go first."""
+        if self.unsent:
+            self.unsent = self.transport.get_write_buffer_size() > 0
+        return self.unsent
 
     def pause(self) -> None:
         """Stop reading: downstream takes no more."""

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conformance.test_sse_corpus import NAMES, raw_of, rows
 from tests.differential.sse_reader import read_stream
-from tests.front import config_of
+from tests.front import MASTER_KEY, config_of
 from tests.raw_peers import chunked, request
 from tests.wired import Wired, snapshot_of, wired
 
@@ -46,11 +46,20 @@ def chat(include_usage: bool, version: str = "1.1") -> bytes:
     body: dict[str, Any] = {"model": "many", "messages": [], "stream": True}
     if include_usage:
         body["stream_options"] = {"include_usage": True}
-    return request(body, key="sk-the-master-key-of-these-tests", version=version)
+    return request(body, key=MASTER_KEY, version=version)
 
 
-def play(worker: Wired, asked: bytes, segments: list[bytes], eof: bool = False) -> tuple[bytes, bool]:
-    """Send a request, answer it in `segments`; return what the client got and whether its connection lives on."""
+def play(
+    worker: Wired,
+    asked: bytes,
+    segments: list[bytes],
+    eof: bool = False,
+    error: Exception | None = None,
+) -> tuple[bytes, bool]:
+    """Send a request and answer it in `segments`; `eof` or `error` end the upstream's connection then.
+
+    Return what the client got, and whether its own connection lives on.
+    """
     connection, _ = worker.upstream()
     client, wire = worker.client()
     client.data_received(asked)
@@ -59,8 +68,8 @@ def play(worker: Wired, asked: bytes, segments: list[bytes], eof: bool = False) 
         if connection.context is None:
             break
         connection.data_received(segment)
-    if eof:
-        connection.connection_lost(None)
+    if eof or error is not None:
+        connection.connection_lost(error)
     got, open_ = wire.take(), not wire.closed
     client.connection_lost(None)
     if not connection.closed:
@@ -241,17 +250,61 @@ async def test_an_upstream_of_http_1_0_ends_with_its_connection(
         assert worker.log.last()["output_tokens"] == 5
 
 
-async def test_a_plain_answer_has_its_length_in_any_pieces(worker: Wired) -> None:
-    content = json.dumps({"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 5}}).encode()
-    asked = request({"model": "many", "messages": []}, key="sk-the-master-key-of-these-tests")
-    for framing in (b"Content-Length: %d\r\n\r\n%b" % (len(content), content),):
-        answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + framing
+CONTENT = json.dumps({"id": "x", "usage": {"prompt_tokens": 3, "completion_tokens": 5}}).encode()
+FRAMINGS = {
+    "length": b"Content-Length: %d\r\n\r\n%b" % (len(CONTENT), CONTENT),
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n" + chunked(CONTENT[:9], CONTENT[9:]),
+    "end": b"\r\n" + CONTENT,
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_plain_answer_in_any_framing_and_pieces(
+    worker: Wired, framing: str, version: str
+) -> None:
+    asked = request({"model": "many", "messages": []}, key=MASTER_KEY, version=version)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + FRAMINGS[framing]
+    for cut in range(1, len(answer)):
+        segments = [answer[:cut], answer[cut:]]
+        got, _ = play(worker, asked, segments, eof=framing == "end")
+        head, _, body = got.partition(b"\r\n\r\n")
+        if b"transfer-encoding" in head:
+            assert version == "1.1"
+            body, complete = body_of(got)
+            assert complete
+        else:
+            assert b"content-length: %d" % len(CONTENT) in head or b"connection: close" in head
+        assert body == CONTENT, cut
+        assert worker.log.last()["output_tokens"] == 5
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+async def test_what_never_became_an_event_is_passed_on_at_the_end(
+    worker: Wired, include_usage: bool
+) -> None:
+    # No content yet, so that all is held back; and an end without a blank line.
+    raw = b": ping\n\n" + b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n' + b"data: {"
+    for head, framed in ((HEAD, chunked(raw)), (HEAD_TO_EOF, raw)):
+        answer = head + framed
         for cut in range(1, len(answer)):
-            got, open_ = play(worker, asked, [answer[:cut], answer[cut:]])
-            head, _, body = got.partition(b"\r\n\r\n")
-            assert b"content-length: %d" % len(content) in head.lower()
-            assert (body, open_) == (content, True), cut
-            assert worker.log.last()["output_tokens"] == 5
+            segments = [answer[:cut], answer[cut:]]
+            got, _ = play(worker, chat(include_usage), segments, eof=head is HEAD_TO_EOF)
+            assert body_of(got) == (raw, True), (cut, got)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_reset_is_not_the_end_of_an_answer_without_length(
+    worker: Wired, version: str
+) -> None:
+    answer = HEAD_TO_EOF + EVENT + EVENT
+    got, open_ = play(worker, chat(True, version), [answer], error=ConnectionResetError())
+    assert not open_
+    assert worker.log.last()["error"] == "upstream_cut"
+    if version == "1.1":
+        body, complete = body_of(got)
+        assert body.startswith(EVENT + EVENT + b'data: {"error"')
+        assert not complete
 
 
 @pytest.mark.parametrize("include_usage", [True, False])

@@ -65,9 +65,7 @@ def expected_body(raw: bytes) -> bytes:
         if head[9:10] != b"1":
             break
         raw = rest
-    fields = dict(
-        line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line
-    )
+    fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
     if head[9:12] in (b"204", b"304"):
         return b""
     if b"transfer-encoding" in fields:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from fastgate._core.fields import Lines
 from fastgate.config.schema import Config, Deployment, Log, VirtualKey
 from fastgate.config.snapshot import encode
 from fastgate.gateway.downstream import Downstream
@@ -59,6 +60,13 @@ STREAM_END = (
 )
 
 
+class Emptied:
+    """An access log that forgets."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.flush = lines.take
+
+
 class Transport:
     """Takes what is written, and forgets it."""
 
@@ -101,11 +109,8 @@ def _gateway() -> tuple[Downstream, Connection]:
     worker = Worker(loop, shared_memory.open(shared_memory.create(1), 0), 0, "/nowhere")
     worker.apply(encode(config))
 
-    class Lines:
-        def write(self, line: bytes) -> None:
-            pass
-
-    worker.recorder.log = Lines()
+    worker.recorder.lines = Lines(128 * 1024)
+    worker.recorder.log = Emptied(worker.recorder.lines)
     pool = worker.pipeline.catalog.targets["engine-1"].pool
     connection = Connection(pool, worker.pipeline)
     connection.connection_made(Transport())
