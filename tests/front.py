@@ -27,6 +27,7 @@ __all__ = [
     "front",
     "limits",
     "router_settings",
+    "running_front",
     "unused_port",
     "upstream",
     "upstream_settings",
@@ -195,7 +196,7 @@ def router_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def front(
+def running_front(
     tmp_path_factory: pytest.TempPathFactory,
     limits: dict[str, Any],
     upstream_settings: dict[str, Any],
@@ -221,11 +222,18 @@ def front(
 
 
 @pytest.fixture
+async def front(running_front: Front) -> AsyncIterator[Front]:
+    """Return the module's gateway; what a test connects to it is gone when the test ends."""
+    yield running_front
+    for client in running_front.clients:
+        client.writer.transport.abort()
+    running_front.clients.clear()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
 async def upstream(front: Front) -> AsyncIterator[Upstream]:
     """Return the server behind the module's gateway, fresh for each test."""
     upstream = await Upstream.listen(front.upstream_port)
     yield upstream
-    for client in front.clients:
-        client.writer.transport.abort()
-    front.clients.clear()
     await upstream.close()

@@ -397,7 +397,8 @@ class Downstream(Sender):
             self.stuck_since_ns = now_ns
         if waiting and self.state == LINGER:
             self.deadline_ns = now_ns + LINGER_NS
-        return now_ns - self.stuck_since_ns > self.worker.send_timeout_ns
+        late: bool = now_ns - self.stuck_since_ns > self.worker.send_timeout_ns
+        return late
 
     def _expire(self) -> None:
         if self.state == HEAD or (self.state == IDLE and not self.served):

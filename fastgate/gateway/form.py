@@ -44,7 +44,7 @@ def boundary_of(content_type: bytes) -> bytes:
 
 def model_part(boundary: bytes, model: bytes) -> bytes:
     """Return a whole part that names `model`, to stand before the other parts."""
-    return b'--%b\r\ncontent-disposition: form-data; name="model"\r\n\r\n%b\r\n' % (boundary, model)
+    return b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n' % (boundary, model)
 
 
 class FormScan:

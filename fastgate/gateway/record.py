@@ -160,9 +160,10 @@ class Recorder:
             and downstream.log_target is context.target
             and downstream.log_endpoint is context.endpoint
         ):
-            return downstream.log_strings
+            known: bytes = downstream.log_strings
+            return known
         principal = context.principal
-        who = b"" if principal is None else principal.log_members
+        who: bytes = b"" if principal is None else principal.log_members
         endpoint = "" if context.endpoint is None else context.endpoint.name
         model = "" if context.plan is None else context.model
         members = (

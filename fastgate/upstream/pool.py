@@ -123,6 +123,9 @@ class Pool:
 
     def _open_one(self) -> None:
         if len(self.members) + self.connecting >= self.settings.max_connections:
+            if self.idle:
+                # Who waits beside an idle connection needs a fresh one: it takes this one's place.
+                self.idle.pop(0).abort()
             return
         self.connecting += 1
         task = asyncio.get_running_loop().create_task(self._open())
