@@ -44,7 +44,7 @@ def authenticate(context: Context, downstream: Any) -> None:
     if field is not None and snapshot is downstream.key_snapshot and field == downstream.key_field:
         context.principal = downstream.key_principal
         return
-    principal = _look_up(snapshot, field)
+    principal = _look_up(snapshot, field, context.reader.value(b"authorization"))
     downstream.key_field = field
     downstream.key_principal = principal
     downstream.key_snapshot = snapshot
@@ -56,7 +56,7 @@ def key_in(field: bytes) -> bytes:
     return field[7:].strip() if field[:7].lower() == b"bearer " else field
 
 
-def _look_up(snapshot: Any, field: bytes | None) -> Any:
+def _look_up(snapshot: Any, field: bytes | None, authorization: bytes | None) -> Any:
     if snapshot.is_open:
         return snapshot.anyone
     if not field:
@@ -66,12 +66,11 @@ def _look_up(snapshot: Any, field: bytes | None) -> Any:
     principal = snapshot.principal(digest)
     if principal is not None:
         return principal
+    if field == authorization and field[:7].lower() != b"bearer ":
+        raise AuthenticationError(
+            "Authentication Error, Malformed API Key passed in. Ensure Key has `Bearer ` prefix."
+        )
     if not key.startswith((b"sk-", b"fg-")):
-        if field[:7].lower() != b"bearer " and b" " in field:
-            raise AuthenticationError(
-                "Authentication Error, Malformed API Key passed in. "
-                "Ensure Key has `Bearer ` prefix."
-            )
         raise AuthenticationError(
             "Authentication Error, LiteLLM Virtual Key expected. "
             f"Received={_masked(key[:2])}**, expected to start with 'sk-'."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fastgate.errors import LimitExceeded
 from fastgate.gateway import endpoint as endpoints
 from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.limit import settle
@@ -67,6 +68,8 @@ class Endings:
         context.status = error.status
         context.error_kind = error.kind
         self.recorder.error(error.source, error.kind)
+        if isinstance(error, LimitExceeded):
+            self.worker.metrics.counter("fastgate_limited_total", kind=error.detail).add(1)
         protocol = "openai" if context.endpoint is None else context.endpoint.protocol
         self.answer(context, error.status, error_body(error, protocol), error.fields)
 

@@ -31,7 +31,7 @@ def reserve(context: Context, limits: LimitTable, now_ns: int) -> None:
         return
     entry = limits.entry(principal.limit_key, now_ns)
     if entry < 0:
-        raise LimitExceeded("too many keys are active at once", detail="the limit table is full")
+        raise LimitExceeded("too many keys are active at once", detail="keys")
     tokens = 0
     if principal.tpm >= 0:
         tokens = (context.body_end - context.body_start) // BYTES_PER_TOKEN

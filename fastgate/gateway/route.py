@@ -150,6 +150,6 @@ class Router:
         return LimitExceeded(
             f"No deployments available for selected model, Try again in {wait_s} seconds. "
             f"Passed model={context.model}. pre-call-checks=False, cooldown_list={listed}",
-            detail="no_deployment",
+            detail="deployments",
             fields=f"retry-after: {wait_s}\r\n".encode(),
         )
