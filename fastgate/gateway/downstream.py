@@ -97,7 +97,7 @@ class Downstream(Sender):
         self.worker.on_open(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.state == BUSY:
+        if self.state == BUSY or (self.write_paused and self.state == IDLE):
             self._keep(data)
         elif self.state != LINGER:
             self._consume(data)
@@ -133,6 +133,8 @@ class Downstream(Sender):
         self.write_paused = False
         if self.context is not None:
             self.worker.pipeline.on_client_drained(self.context)
+        elif self.pending is not None:
+            self.worker.loop.call_soon(self._next_pending)
 
     # reading requests
 
@@ -145,7 +147,8 @@ class Downstream(Sender):
                     position = self._on_body(data, position)
                     if position < 0:
                         return
-                elif self.state == BUSY:
+                elif self.state == BUSY or (self.write_paused and self.state == IDLE):
+                    # A client that takes no answers gets no further requests served.
                     self._keep(data[position:])
                     return
                 elif self.state == LINGER:
@@ -312,7 +315,7 @@ class Downstream(Sender):
 
     def _next_pending(self) -> None:
         pending = self.pending
-        if pending is None or self.closed or self.state == BUSY:
+        if pending is None or self.closed or self.write_paused or self.state == BUSY:
             return
         self.pending = None
         self.pending_bytes = 0

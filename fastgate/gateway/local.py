@@ -65,9 +65,12 @@ def send_to_control(context: Context, connection: Connection) -> None:
     reader = context.reader
     query = reader.query()
     target = reader.path() + (b"?" + query if query else b"")
+    method = reader.method()
+    connection.reader.head_request = method == b"HEAD"
     connection.write(
-        b"GET %b HTTP/1.1\r\nhost: control\r\nx-request-id: %b\r\nx-fastgate-role: %b\r\n\r\n"
+        b"%b %b HTTP/1.1\r\nhost: control\r\nx-request-id: %b\r\nx-fastgate-role: %b\r\n\r\n"
         % (
+            method,
             target,
             context.request_id,
             b"admin" if context.principal is not None and context.principal.is_admin else b"none",

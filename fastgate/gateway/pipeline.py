@@ -317,7 +317,9 @@ class Pipeline(Endings):
             if scanner is None or scanner.kind != EVENTS:
                 context.chunked_out = False
             out = frame(context, reader, data, start, end)
-            self.send_head(context, reader, out, -1 if context.chunked_out else len(out), now_ns)
+            # The answer to HEAD tells the length of a body that it hasn't.
+            whole = -1 if context.chunked_out or reader.head_request else len(out)
+            self.send_head(context, reader, out, whole, now_ns)
         else:
             out = frame(context, reader, data, start, end)
             # Nothing of the body yet: as long as the head is here, another attempt can be made.
