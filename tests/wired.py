@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from fastgate._core.fields import Lines
 from fastgate.config.load import load
 from fastgate.config.snapshot import encode
 from fastgate.gateway.downstream import Downstream
@@ -87,17 +88,20 @@ class Log:
     """An access log that keeps its lines."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.write = self.lines.append
+        self.lines = Lines(64 * 1024)
+        self._latest = b""
 
     def flush(self) -> None:
-        pass
+        """Called when there is no room: only the last line matters here."""
+        self._latest = self.lines.take()
 
     def close(self) -> None:
         pass
 
     def last(self) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self.lines[-1])
+        if self.lines.used:
+            self.flush()
+        record: dict[str, Any] = json.loads(self._latest.splitlines()[-1])
         return record
 
 
@@ -108,6 +112,7 @@ class Wired:
         self.worker = worker
         self.log = Log()
         worker.recorder.log = self.log
+        worker.recorder.lines = self.log.lines
 
     def client(self) -> tuple[Downstream, Wire]:
         """Return a new connection of a client."""

@@ -66,7 +66,7 @@ _CONNECT_TEXTS = {
     "refused": "the model's server refused the connection",
     "timeout": "the model's server did not accept a connection in time",
     "dns": "the name of the model's server could not be resolved",
-    "tls": "the certificate of the model's server could not be verified",
+    "tls": "no TLS connection to the model's server",
     "connect": "no connection to the model's server",
 }
 

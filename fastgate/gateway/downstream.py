@@ -14,8 +14,11 @@ it): its request is cancelled upstream at once.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.http1 import ProtocolError, RequestReader
@@ -44,6 +47,8 @@ LINGER_NS = 2_000_000_000
 """How long a refused client may go on sending before the connection is cut (nginx:
 lingering_timeout 5 s).
 """
+
+_INT = struct.Struct("i")
 
 
 class Downstream(Sender):
@@ -97,14 +102,14 @@ class Downstream(Sender):
         self.worker.on_open(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.state == BUSY or (self.write_paused and self.state == IDLE):
+        if self.state == BUSY or self.pending is not None:
             self._keep(data)
         elif self.state != LINGER:
             self._consume(data)
 
     def eof_received(self) -> bool:
         # The transport closes once it has sent what it holds; upstream work must not wait for that.
-        self._watch_rest()
+        self._last_words()
         context = self.context
         if context is not None:
             self.context = None
@@ -124,8 +129,7 @@ class Downstream(Sender):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self.stuck_since_ns = monotonic_ns()
-        self.stuck_bytes = self.transport.get_write_buffer_size()
+        self._watch_sending()
         if self.context is not None:
             self.worker.pipeline.on_client_full(self.context)
 
@@ -315,7 +319,7 @@ class Downstream(Sender):
 
     def _next_pending(self) -> None:
         pending = self.pending
-        if pending is None or self.closed or self.write_paused or self.state == BUSY:
+        if pending is None or self.closed or self.write_paused or self.state != IDLE:
             return
         self.pending = None
         self.pending_bytes = 0
@@ -341,9 +345,8 @@ class Downstream(Sender):
         """
         if self.closed:
             return
-        self._watch_rest()
+        self._last_words()
         self.context = None
-        self.pending = None
         self.resume_reading()
         if self.transport.can_write_eof() and not self.worker.tls:
             self.transport.write_eof()
@@ -353,7 +356,7 @@ class Downstream(Sender):
     def close(self) -> None:
         """Close as soon as all that was written is sent."""
         if not self.closed:
-            self._watch_rest()
+            self._last_words()
             self.context = None
             self.transport.close()
 
@@ -371,12 +374,12 @@ class Downstream(Sender):
         else:
             self.close()
 
-    def _watch_rest(self) -> None:
+    def _last_words(self) -> None:
         """Turn to LINGER: what is not sent yet may take its time, as long as it goes on."""
         self.state = LINGER
-        self.stuck_since_ns = monotonic_ns()
-        self.stuck_bytes = self.transport.get_write_buffer_size()
-        self.deadline_ns = self.stuck_since_ns + LINGER_NS
+        self.pending = None
+        self.deadline_ns = monotonic_ns() + LINGER_NS
+        self._watch_sending()
 
     # time
 
@@ -392,14 +395,25 @@ class Downstream(Sender):
         elif 0 < self.deadline_ns < now_ns:
             self._expire()
 
+    def _watch_sending(self) -> None:
+        """From now on the client must take something now and then."""
+        self.stuck_since_ns = monotonic_ns()
+        self.stuck_bytes = sys.maxsize
+
     def _stuck(self, now_ns: int) -> bool:
         """Has the client taken nothing of what waits for it for too long?"""
         waiting = self.transport.get_write_buffer_size()
+        if waiting and self.state == LINGER:
+            self.deadline_ns = now_ns + LINGER_NS
+        # The kernel takes more only when a third of its buffer (of up to 4 MiB) is free: a client
+        # that reads 10 KB/s would look dead for minutes if what it has not acknowledged did not
+        # count.
+        plug = self.transport.get_extra_info("socket")
+        (sent,) = _INT.unpack(fcntl.ioctl(plug.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))
+        waiting += sent
         if waiting < self.stuck_bytes or not waiting:
             self.stuck_bytes = waiting
             self.stuck_since_ns = now_ns
-        if waiting and self.state == LINGER:
-            self.deadline_ns = now_ns + LINGER_NS
         late: bool = now_ns - self.stuck_since_ns > self.worker.send_timeout_ns
         return late
 

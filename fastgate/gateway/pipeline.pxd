@@ -40,7 +40,7 @@ cdef class Pipeline(Endings):
     cpdef send(self, Context context, Connection connection)
     @cython.locals(connection=Connection, reader=ResponseReader, position=Py_ssize_t, end=Py_ssize_t, now_ns="long long")
     cpdef on_upstream_data(self, Context context, bytes data)
-    @cython.locals(scanner=Scanner, seen=int, out=bytes)
+    @cython.locals(scanner=Scanner, seen=int, out=bytes, whole=Py_ssize_t)
     cdef _pass_on(self, Context context, ResponseReader reader, bytes data, Py_ssize_t start, Py_ssize_t end, long long now_ns)
     @cython.locals(fields=bytes, head=bytes, held=list, target=Target)
     cpdef send_head(self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes, long long now_ns)

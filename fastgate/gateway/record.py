@@ -151,7 +151,10 @@ class Recorder:
     def _strings(self, context: Context, deployment: str) -> bytes:
         """Return the members that say who asked for what; most requests repeat the last one's."""
         downstream = context.downstream
-        plain = context.client_request_id is None and not context.error_kind
+        # After a fallback the plan is that of another model than the client named.
+        plain = (
+            context.client_request_id is None and not context.error_kind and not context.fallbacks
+        )
         if (
             plain
             and context.trail is None

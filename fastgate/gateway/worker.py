@@ -173,6 +173,12 @@ class Worker(Shared):
         for listener in sockets:
             listener.setblocking(False)
             plain = listener.family == socket.AF_UNIX
+            if not plain:
+                # Accepted connections inherit it. Without it the kernel takes up to 4 MiB for a
+                # client that reads nothing, before we hear of that and pause its upstream.
+                listener.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.limits.high_water_bytes
+                )
             create = self.loop.create_unix_server if plain else self.loop.create_server
             made = await create(
                 self._downstream,
