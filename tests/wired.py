@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from fastgate._core.fields import Lines
+from fastgate._core.fields import Lines
 from fastgate.config.load import load
 from fastgate.config.snapshot import encode
 from fastgate.gateway.downstream import Downstream
@@ -85,23 +86,17 @@ class Wire:
 
 
 class Log:
-    """An access log that keeps its lines."""
+    """An access log that keeps the last lines."""
 
     def __init__(self) -> None:
         self.lines = Lines(64 * 1024)
-        self._latest = b""
 
     def flush(self) -> None:
-        """Called when there is no room: only the last line matters here."""
-        self._latest = self.lines.take()
-
-    def close(self) -> None:
-        pass
+        self.lines.take()
 
     def last(self) -> dict[str, Any]:
-        if self.lines.used:
-            self.flush()
-        record: dict[str, Any] = json.loads(self._latest.splitlines()[-1])
+        """Return the line written last; the others are forgotten."""
+        record: dict[str, Any] = json.loads(self.lines.take().splitlines()[-1])
         return record
 
 
@@ -112,6 +107,7 @@ class Wired:
         self.worker = worker
         self.log = Log()
         worker.recorder.log = self.log
+        worker.recorder.lines = self.log.lines
         worker.recorder.lines = self.log.lines
 
     def client(self) -> tuple[Downstream, Wire]:

@@ -29,7 +29,7 @@ class Lines:
     used: int
     """Bytes that wait to be taken."""
 
-    def __init__(self, capacity: int) -> None:
+    def __new__(cls, capacity: int) -> Lines:
         """Raise ValueError below 1, MemoryError when there is none."""
 
     def take(self) -> bytes:

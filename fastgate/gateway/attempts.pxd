@@ -8,6 +8,7 @@ from fastgate.gateway.context cimport Context
 from fastgate.gateway.record cimport tokens_used
 from fastgate.gateway.route cimport Router
 
+
 @cython.final
 cdef class RetryBudget:
     cdef long long until_ns
@@ -20,11 +21,13 @@ cdef class RetryBudget:
     cpdef bint allows(self, long long now_ns)
     cdef void _turn(self, long long now_ns)
 
+
 @cython.final
 cdef class Attempts:
     cdef public object pipeline
     cdef public Router router
     cdef public RetryBudget budget
+
     @cython.locals(target=Target)
     cpdef succeeded(self, Context context, long long now_ns)
     cpdef leave(self, Context context, long long tokens)

@@ -3,6 +3,7 @@ cimport cython
 from fastgate._core.http1 cimport NameSet
 from fastgate._core.histo cimport Counter, Histogram
 
+
 @cython.final
 cdef class Target:
     cdef public object deployment
@@ -27,10 +28,12 @@ cdef class Target:
     cdef public Histogram ttft
     cdef public Histogram upstream_time
 
+
 @cython.final
 cdef class Choice:
     cdef public Target target
     cdef public str model
+
 
 @cython.final
 cdef class Plan:

@@ -19,6 +19,7 @@ cdef class Sender:
     cpdef write_all(self, list parts)
     cpdef finish(self, bint keep_alive)
 
+
 @cython.final
 cdef class Context:
     # downstream

@@ -31,13 +31,16 @@ cdef class Downstream(Sender):
     cdef public Py_ssize_t body_limit
 
     cpdef void data_received(self, bytes data)
+
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t)
     cdef _consume(self, bytes data)
+
     @cython.locals(length="long long", at_ns="long long", worker=Shared)
     cdef bint _on_head(self, Py_ssize_t left) except -1
     cdef Py_ssize_t _on_body(self, bytes data, Py_ssize_t position) except -2
     cdef _dispatch(self)
     cdef _keep(self, bytes data)
+
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)
     cdef bint _unsent(self) except -1

@@ -18,6 +18,9 @@ cdef class Endings:
     cdef public Attempts attempts
     cdef public set active
 
-    @cython.locals(connection=Connection, pool=Pool, reader=ResponseReader, scanner=Scanner, downstream=Sender, now_ns="long long")
+    @cython.locals(
+        connection=Connection, pool=Pool, reader=ResponseReader, scanner=Scanner,
+        downstream=Sender, now_ns="long long",
+    )
     cpdef complete(self, Context context, bint reusable)
     cpdef end(self, Context context, long long now_ns)

@@ -3,7 +3,10 @@ cimport cython
 from fastgate._core.bucket cimport LimitTable
 from fastgate.gateway.context cimport Context
 
+
 @cython.locals(limits=LimitTable, entry=Py_ssize_t, refusal=int, tokens="long long")
 cpdef reserve(Context context, LimitTable limits, long long now_ns)
+
+
 @cython.locals(used="long long")
 cpdef settle(Context context, LimitTable limits, long long now_ns, long long tokens)

@@ -17,6 +17,7 @@ from fastgate.gateway.route cimport Router
 from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
 
+
 @cython.final
 cdef class Pipeline(Endings):
     cdef public object catalog
@@ -33,15 +34,29 @@ cdef class Pipeline(Endings):
     cpdef on_request(self, Context context)
     cpdef admit(self, Context context, long long now_ns)
     cpdef start(self, Context context)
+
     @cython.locals(choice=Choice, now_ns="long long")
     cpdef attempt(self, Context context)
+
     @cython.locals(pool=Pool, connection=Connection)
     cpdef call(self, Context context, Target target, long long now_ns)
     cpdef send(self, Context context, Connection connection)
-    @cython.locals(connection=Connection, reader=ResponseReader, position=Py_ssize_t, end=Py_ssize_t, now_ns="long long")
+
+    @cython.locals(
+        connection=Connection, reader=ResponseReader, position=Py_ssize_t, end=Py_ssize_t,
+        now_ns="long long",
+    )
     cpdef on_upstream_data(self, Context context, bytes data)
+
     @cython.locals(scanner=Scanner, seen=int, out=bytes, whole=Py_ssize_t)
-    cdef _pass_on(self, Context context, ResponseReader reader, bytes data, Py_ssize_t start, Py_ssize_t end, long long now_ns)
+    cdef _pass_on(
+        self, Context context, ResponseReader reader, bytes data, Py_ssize_t start, Py_ssize_t end,
+        long long now_ns,
+    )
+
     @cython.locals(fields=bytes, head=bytes, held=list, target=Target)
-    cpdef send_head(self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes, long long now_ns)
+    cpdef send_head(
+        self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes,
+        long long now_ns,
+    )
     cdef bytes _limit_fields(self, Context context, long long now_ns)

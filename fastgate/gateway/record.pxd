@@ -6,6 +6,7 @@ from fastgate._core.sse cimport Scanner
 from fastgate.gateway.catalog cimport Plan, Target
 from fastgate.gateway.context cimport Context, Sender
 
+
 @cython.final
 cdef class Recorder:
     cdef public object metrics
@@ -17,13 +18,26 @@ cdef class Recorder:
     cdef public bytes log_prefix
     cdef public long long log_prefix_ms
 
-    @cython.locals(scanner=Scanner, plan=Plan, target=Target, counter=Counter, histogram=Histogram, input_tokens="long long", output_tokens="long long", spent_ns="long long", upstream_ns="long long", ttft_ns="long long", total_ns="long long")
+    @cython.locals(
+        scanner=Scanner, plan=Plan, target=Target, counter=Counter, histogram=Histogram,
+        input_tokens="long long", output_tokens="long long", spent_ns="long long",
+        upstream_ns="long long", ttft_ns="long long", total_ns="long long",
+    )
     cpdef record(self, Context context, long long now_ns)
+
     @cython.locals(counter=Counter)
     cdef _count(self, Context context, str model, str deployment)
     cdef bytes _prefix(self, long long now_ns)
-    @cython.locals(scanner=Scanner, input_tokens="long long", output_tokens="long long", strings=bytes, prefix=bytes)
-    cdef _log(self, Context context, long long now_ns, str deployment, long long total_ns, long long ttft_ns, long long upstream_ns, long long spent_ns)
+
+    @cython.locals(
+        scanner=Scanner, input_tokens="long long", output_tokens="long long", strings=bytes,
+        prefix=bytes,
+    )
+    cdef _log(
+        self, Context context, long long now_ns, str deployment, long long total_ns,
+        long long ttft_ns, long long upstream_ns, long long spent_ns,
+    )
+
     @cython.locals(downstream=Sender, plain=bint, who=bytes, members=bytes)
     cdef bytes _strings(self, Context context, str deployment)
 

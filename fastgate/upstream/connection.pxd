@@ -3,6 +3,7 @@ cimport cython
 from fastgate._core.http1 cimport ResponseReader
 from fastgate.upstream.socketio cimport plain_fd, send_now
 
+
 @cython.final
 cdef class Connection:
     cdef public object pool
@@ -22,6 +23,7 @@ cdef class Connection:
 
     cpdef void begin(self, object context)
     cpdef void data_received(self, bytes data)
+
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)
     cpdef write_all(self, list parts)

@@ -2,6 +2,7 @@ cimport cython
 
 from fastgate.upstream.connection cimport Connection
 
+
 @cython.final
 cdef class Pool:
     cdef public object origin

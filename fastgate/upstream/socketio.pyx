@@ -21,7 +21,7 @@ cpdef Py_ssize_t send_now(int fd, bytes data) noexcept:
 
 
 cpdef int plain_fd(object transport) except -2:
-    """The descriptor of a transport's socket; -1 when bytes must pass through the transport: TLS."""
+    """The descriptor of a transport's socket; -1 when bytes must pass through it: TLS."""
     if transport.get_extra_info("sslcontext") is not None:
         return -1
     plain = transport.get_extra_info("socket")

@@ -53,6 +53,7 @@ async def test_answers_that_are_not_taken_stop_the_serving(worker: Wired) -> Non
     assert wire.take() == b""
     client.data_received(ALIVE[:9])
     client.resume_writing()
+    await asyncio.sleep(0)
     assert len(wire.take()) == 3 * one
     client.data_received(ALIVE[9:])
     assert len(wire.take()) == one

@@ -136,9 +136,10 @@ class TlsGateway(Gateway):
     """A gateway that is asked over TLS whether it is ready."""
 
     ca = ""
+    host = "localhost"
 
     def ready(self) -> bool:
-        connection = https(self.port, self.ca)
+        connection = https(self.port, self.ca, self.host)
         try:
             connection.request("GET", "/health/readiness")
             return connection.getresponse().status == 200
@@ -235,8 +236,10 @@ class UnixEngine(Engine):
         self.wait_for("listening on unix:")
 
 
-def ask(served: Stand, ca: str, model: str, **options: Any) -> tuple[int, Any]:
-    connection = https(served.port, ca)
+def ask(
+    served: Stand, ca: str, model: str, host: str = "localhost", **options: Any
+) -> tuple[int, Any]:
+    connection = https(served.port, ca, host)
     try:
         connection.request(
             "POST",
@@ -370,12 +373,27 @@ def test_a_client_without_tls_is_let_go(served: Stand, certificates: Certificate
     assert ask(served, certificates.ca, "good")[0] == 200
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_both_families_listen(served: Stand, certificates: Certificates, host: str) -> None:
-    connection = https(served.port, certificates.ca, host)
-    connection.request("GET", "/health/liveliness")
-    assert connection.getresponse().read() == b'"I\'m alive!"'
-    connection.close()
+def test_a_gateway_on_ipv6(
+    tmp_path: Path, certificates: Certificates, peers: dict[str, Peer]
+) -> None:
+    gateway = TlsGateway(
+        tmp_path / "gateway",
+        config(
+            [deployment("ipv6", f"http://[::1]:{peers['ipv6'].server_port}/v1")],
+            server={"tls_cert_file": certificates.good},
+        ),
+        free_port(),
+        ["--host", "::1"],
+        {},
+    )
+    gateway.ca = certificates.ca
+    gateway.host = "::1"
+    try:
+        gateway.start()
+        assert ask(Stand([], gateway), certificates.ca, "ipv6", host="::1")[0] == 200
+    finally:
+        gateway.stop()
+    gateway.assert_clean()
 
 
 def test_the_unix_socket_speaks_plainly(served: Stand) -> None:
