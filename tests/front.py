@@ -112,7 +112,8 @@ class Front:
     async def assert_settled(self, upstream: Upstream, fds_before: int) -> None:
         """Nothing is left of what went on: no place in flight, no connection, no file descriptor.
 
-        The key and the deployment allow one request at a time, so a leaked place would refuse the next one.
+        The key and the deployment allow one request at a time, so a leaked place would refuse the
+        next one.
         """
         upstream.on_call = lambda call: call.send(OK)
         client = await self.connect()
@@ -135,7 +136,7 @@ def config_of(
     upstream: Mapping[str, Any] | None = None,
     router: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a configuration with one deployment of `m` on `port`, tight wherever a leak would show."""
+    """Return a configuration with `m` served on `port`, tight wherever a leak would show."""
     return {
         "model_list": [
             {

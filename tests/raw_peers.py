@@ -1,4 +1,4 @@
-"""Both ends of the gateway as plain sockets: a client and an upstream that say exactly what a test tells them to.
+"""Both ends of the gateway as plain sockets, which say exactly what a test tells them to.
 
 They share no code with the gateway: what is read is taken apart by the few lines below.
 """
@@ -104,7 +104,11 @@ class Client:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plug.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
+        except OSError:
+            plug.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=plug, limit=2**16)
         return cls(reader, writer)
 
@@ -295,7 +299,7 @@ class Call:
         self.connection.transport.write(data)
 
     async def send_apart(self, *pieces: bytes) -> None:
-        """Send each piece so that the gateway reads it by itself, as far as the kernel plays along."""
+        """Send each piece by itself, as far as the kernel plays along."""
         for piece in pieces:
             self.connection.transport.write(piece)
             await asyncio.sleep(0.001)
@@ -320,7 +324,7 @@ class Call:
 
 
 class Upstream:
-    """A server on a loopback port. Calls wait in a queue, or go to `on_call` when a test sets it."""
+    """A server on a loopback port. Calls wait in a queue, or go to a test's `on_call`."""
 
     def __init__(self) -> None:
         self.connections: list[UpstreamConnection] = []

@@ -163,7 +163,7 @@ def stand(
     configure: Callable[[list[Engine]], Mapping[str, Any]],
     *options: str,
 ) -> Iterator[Stand]:
-    """Start an engine for each list of options, and a gateway with what `configure` makes of them."""
+    """Start an engine for each list of options, and a gateway that `configure` configures."""
     folder: Path = folders.mktemp("stand")
     with ExitStack() as stack:
         started = []

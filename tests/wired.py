@@ -1,7 +1,8 @@
-"""A whole worker inside the test, with transports of ours: each segment is read exactly as the test cuts it.
+"""A whole worker inside the test: each segment is read exactly as the test cuts it.
 
-Real sockets join and split what is written as they like. Here `data_received` is called with the very bytes, so that
-"at every split" means every split; all between the two transports is the gateway's own code.
+Real sockets join and split what is written as they like. Here `data_received` is called with the
+very bytes, so that "at every split" means every split; all between the two transports is the
+gateway's own code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from fastgate._core.fields import Lines
 from fastgate._core.fields import Lines
 from fastgate.config.load import load
 from fastgate.config.snapshot import encode

@@ -98,7 +98,8 @@ class RetryBudget:
         if now_ns >= self.until_ns:
             self._turn(now_ns)
         requests = self.requests + self.requests_before
-        return self.retries + self.retries_before < BUDGET_LEAST + BUDGET_RATIO * requests
+        retries = self.retries + self.retries_before + 1
+        return retries <= BUDGET_LEAST + BUDGET_RATIO * requests
 
     def _turn(self, now_ns: int) -> None:
         recent = now_ns < self.until_ns + BUDGET_WINDOW_NS

@@ -1,4 +1,4 @@
-"""Nobody's slowness is paid for with the gateway's memory: who can't take any more pauses who sends."""
+"""Slowness is not paid for with the gateway's memory: who can't take more pauses who sends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.front import MASTER_KEY, Front
-from tests.raw_peers import Client, Upstream, chunked, plain_answer, request
+from tests.raw_peers import Client, Upstream, chunked, plain_answer, request, sse_answer
 
 MIB = 1 << 20
 STREAM_BYTES = 50 * MIB
 HIGH_WATER_BYTES = 64 * 1024
-# What the kernel holds in the sockets of both sides, beside the gateway's own high-water mark: tcp_wmem and tcp_rmem
-# let each grow to 4 and 6 MiB.
+# What the kernel holds in the sockets of both sides, beside the gateway's own high-water mark:
+# tcp_wmem and tcp_rmem let each grow to 4 and 6 MiB.
 IN_FLIGHT_BYTES = 24 * MIB
 
 
@@ -25,8 +25,8 @@ def limits() -> dict[str, object]:
 
 
 async def send_all(upstream: Upstream, call: Any, pieces: int, piece: bytes) -> int:
-    """Send as much of a stream as is taken, with regard to backpressure; return the bytes taken."""
-    call.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    """Send as much of a stream as is taken; return how many bytes that was."""
+    call.send(sse_answer(last=False))
     sent = 0
     for _ in range(pieces):
         try:
@@ -120,7 +120,8 @@ async def test_a_flood_of_pipelined_requests_is_not_kept(front: Front, upstream:
     flood = one * (32 * MIB // len(one))
     client.send(flood)
     await asyncio.sleep(0.5)
-    # The first is not answered, so none is looked at; what the gateway does not take stays with the client.
+    # The first is not answered, so none is looked at; what the gateway does not take stays with the
+    # client.
     assert client.writer.transport.get_write_buffer_size() > 16 * MIB
     assert front.rss_bytes() - rss_before < 2 * MIB
     call.send(plain_answer(b"{}"))

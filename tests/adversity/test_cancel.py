@@ -1,6 +1,7 @@
-"""A client that leaves at each point where its request waits: pools, limits and counts are as before.
+"""A client that leaves wherever its request waits: pools, limits and counts are as before.
 
-The worker runs inside the test, so that all its books can be looked into; its upstreams are real sockets.
+The worker runs inside the test, so that all its books can be looked into; its upstreams are real
+sockets.
 """
 
 from __future__ import annotations

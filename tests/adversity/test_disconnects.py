@@ -1,4 +1,4 @@
-"""Clients that leave, at every point of a request: the upstream is let go at once, and nothing else is left."""
+"""Clients that leave, at every point of a request: the upstream is let go, and nothing is left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def upstream_settings() -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def router_settings() -> dict[str, object]:
-    # A single failure that counted against the deployment would cool it down, and the next request be refused.
+    # A single failure that counted against the deployment would cool it down, and the next request
+    # be refused.
     return {"disable_cooldowns": False, "allowed_fails": 0, "cooldown_time": 60}
 
 

@@ -1,4 +1,4 @@
-"""Slow peers: those that go on are served to the end, however slowly; those that only hold a place lose it."""
+"""Slow peers: those that go on are served to the end; those that only hold a place lose it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.raw_peers import Client, Upstream, plain_answer, request, sse_answer
 
 SMALL_BUFFER_BYTES = 4096
 WAITING_BYTES = 3_000_000
-"""Of an answer: more than the sockets between gateway and client hold, so that some waits in the gateway."""
+"""More than the sockets between gateway and client hold, so that some waits in the gateway."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def limits() -> dict[str, object]:
 
 
 async def read_slowly(client: Client, total_bytes: int) -> bytes:
-    """Read an answer's body in 30 portions, a tenth of a second apart; the buffer below holds two of them."""
+    """Read an answer's body in 30 portions, a tenth of a second apart."""
     got = b""
     while len(got) < total_bytes:
         await asyncio.sleep(0.1)
@@ -42,13 +42,11 @@ async def test_a_slow_reader_gets_all_of_its_answer(
     upstream.on_call = lambda call: call.send(plain_answer(body))
     client = await front.connect(receive_buffer_bytes=SMALL_BUFFER_BYTES)
     client.writer.transport.pause_reading()
-    client.send(
-        request({"model": "many"}, key=MASTER_KEY, fields=fields, version=version)
-    )
+    client.send(request({"model": "many"}, key=MASTER_KEY, fields=fields, version=version))
     await asyncio.sleep(0.5)
     client.writer.transport.resume_reading()
-    # It takes longer than send_timeout_s, and than the 2 s that the gateway reads on behind the last answer of a
-    # connection; but it never stops.
+    # It takes longer than send_timeout_s, and than the 2 s that the gateway reads on behind the
+    # last answer of a connection; but it never stops.
     head = await client.read_until(b"\r\n\r\n")
     assert b" 200 OK\r\n" in head
     began_s = time.monotonic()
@@ -59,7 +57,7 @@ async def test_a_slow_reader_gets_all_of_its_answer(
 async def test_an_answer_that_nobody_takes_is_dropped_with_its_connection(
     front: Front, upstream: Upstream
 ) -> None:
-    """Also one that is complete, so small that nobody was paused for it, and whose connection would close then."""
+    """Also one that is complete, and whose connection would close after it."""
     fds = front.fds()
     upstream.on_call = lambda call: call.send(plain_answer(WAITING_BYTES * b"x"))
     stuck = []

@@ -1,4 +1,4 @@
-"""Every time limit, set small: who is late is cut off then, not earlier and not never, and told where that is possible."""
+"""Every time limit, set small: who is late is cut off then, and told where that is possible."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Requests that parsers disagree on, against the running gateway: judged as listed, no hang, no 500.
+"""Requests that parsers disagree on, at the gateway: judged as listed, no hang, no 500.
 
-A message that the gateway's parser let through gets the status of whatever it asked for (200, 401, 404, 405); one that
-it refused gets one of REFUSED, or its connection is closed without a word.
+A message that the gateway's parser let through gets the status of whatever it asked for (200, 401,
+404, 405); one that it refused gets one of REFUSED, or its connection is closed without a word.
 """
 
 from __future__ import annotations
@@ -197,7 +197,8 @@ def assert_victim(name: str, got: bytes, closed_is_fine: bool) -> None:
         return
     statuses = statuses_of(got)
     if closed_is_fine and statuses and statuses[0] in REFUSED:
-        # The attack wanted a body, and the victim's request was taken for it: refused and closed, no answer lost.
+        # The attack wanted a body, and the victim's request was taken for it: refused and closed,
+        # no answer lost.
         return
     assert statuses == [200], (name, got)
     assert b"x-request-id: victim\r\n" in got, (name, got)

@@ -1,7 +1,8 @@
-"""Bodies that attack a gateway, through a whole worker: refused, or what was authorised is what the engine reads.
+"""Bodies that attack a gateway: refused, or what was authorised is what the engine reads.
 
-Every model is served, and the engine knows each by another name (`up-...`), so that the gateway has to write it into
-the body: whichever reader the engine uses, that is the name it must find, and the rest must be as the client sent it.
+Every model is served, and the engine knows each by another name (`up-...`), so that the gateway has
+to write it into the body: whichever reader the engine uses, that is the name it must find, and the
+rest must be as the client sent it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests behind requests on one connection, with every arrival in the very order that the test gives it."""
+"""Requests behind requests on one connection, in the very order that the test gives."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Streams through the gateway: whatever the pieces, the client gets the engine's bytes, and the bill is right.
+"""Streams in any pieces: the client gets the engine's bytes, and the bill is right.
 
-The rows of the stream corpus are played as chunked answers. Where the client did not ask for usage, the event that
-the gateway asked for is missing from what it gets, and nothing else is.
+The rows of the stream corpus are played as chunked answers. Where the client did not ask for usage,
+the event that the gateway asked for is missing from what it gets, and nothing else is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def play(
     eof: bool = False,
     error: Exception | None = None,
 ) -> tuple[bytes, bool]:
-    """Send a request and answer it in `segments`; `eof` or `error` end the upstream's connection then.
+    """Send a request, answer it in `segments`, and end the upstream by `eof` or `error`, if asked.
 
     Return what the client got, and whether its own connection lives on.
     """
@@ -183,7 +184,7 @@ async def test_large_rows_in_sampled_pieces(worker: Wired, include_usage: bool) 
             marks = set(range(READ_BYTES, len(answer), READ_BYTES))
             marks.update(pick.sample(range(1, len(answer)), 3))
             cuts = [0, *sorted(marks), len(answer)]
-            segments = [answer[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+            segments = [answer[a:b] for a, b in pairwise(cuts)]
             assert_row(worker, row, raw, segments, include_usage)
             assert_bill(worker, row)
 

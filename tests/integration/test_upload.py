@@ -74,6 +74,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iter
                 "max_upload_bytes": UPLOAD_LIMIT_BYTES,
                 "body_idle_timeout_s": IDLE_S,
             },
+            # An upload needs a fresh connection: an idle one must make room for it.
+            upstream={"max_connections": 1, "max_wait_s": 2},
         )
 
     with stand(tmp_path_factory, [[]], configure) as running:

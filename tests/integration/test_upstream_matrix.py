@@ -1,4 +1,4 @@
-"""Answers that an upstream should not give, played by one that gives them: the client is told, the next one is safe."""
+"""Answers that no upstream should give: the client is told, and the next one is safe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.raw_peers import Answer, Call, Client, Upstream, plain_answer, sse_an
 
 pytestmark = pytest.mark.corpus
 
-# Decided from the head alone, so that the client can still be told by a status; in the other rows marked 502 the
-# answer had begun when its framing broke.
+# Decided from the head alone, so that the client can still be told by a status; in the other rows
+# marked 502 the answer had begun when its framing broke.
 MID_BODY = {"chunked-cut", "chunked-cut-in-chunk", "short-cl"}
 
 STOLEN = b"STOLEN!"
@@ -51,7 +51,8 @@ async def played(
     if eof:
         call.close()
     if not raw and call.connection.calls > 1:
-        # A reused connection that ends without a byte was stale: the request comes once more on a new one.
+        # A reused connection that ends without a byte was stale: the request comes once more on a
+        # new one.
         call = await upstream.call()
         assert call.connection.calls == 1
         call.close()
@@ -190,8 +191,9 @@ async def test_surplus_in_a_later_segment_races_with_the_next_request_and_loses(
         first.send(plain_answer(STOLEN))
         upstream.on_call = lambda call: call.send(OK)
         answer = await client.answer()
-        # What came with the request on its way can't be told from its answer by anybody (RFC 9112 9.2 has no
-        # identifiers): it may be that, or the right one; never an answer of a third request.
+        # What came with the request on its way can't be told from its answer by anybody (RFC 9112
+        # 9.2 has no identifiers): it may be that, or the right one; never an answer of a third
+        # request.
         upstream.on_call = upstream.queue.put_nowait
         assert answer.body in (b'{"ok":true}', STOLEN)
         client.close()
