@@ -12,7 +12,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Stage files of the data plane that are compiled as they stand (pure-Python mode, a .pxd beside each).
+# Stage files of the data plane, compiled as they stand: pure-Python mode, a .pxd beside each.
 COMPILED = ("fastgate/gateway", "fastgate/upstream")
 
 BUILD = os.environ.get("FASTGATE_BUILD", "release")
@@ -26,7 +26,7 @@ DIRECTIVES = {
     # Types come from the .pxd beside a stage file; annotations are for people and mypy.
     "annotation_typing": False,
 }
-# The core works on pointers and checks its own bounds; stage files keep Python's meaning of an index.
+# The core checks its own bounds; stage files keep Python's meaning of an index.
 CORE_DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
