@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-# What one read may return at most, about: the rest of it is held when a client takes no more. With
-# the kernel's own choice 1,000 slow readers held 143 MiB, with this much below 128.
-RECEIVE_BUFFER_BYTES = 64 * 1024
+# The kernel doubles it, and one read returns no more than that: it is what is held for a client that
+# takes no more. With the kernel's own choice, up to 256 KiB. Only for plain connections, which
+# lead to engines nearby: a distant provider needs the large windows that the kernel finds itself.
+RECEIVE_BUFFER_BYTES = 32 * 1024
 
 # Kinds of connect failure, as metrics and retry decisions name them.
 CONNECT_KINDS = ("refused", "timeout", "dns", "tls", "connect")
@@ -184,8 +185,9 @@ class Pool:
             except OSError as error:
                 failure = error
             else:
-                plug = made.transport.get_extra_info("socket")
-                plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                if not origin.tls:
+                    plug = made.transport.get_extra_info("socket")
+                    plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
                 return made
         raise failure or OSError(f"{origin.host} has no address")
 
