@@ -27,6 +27,8 @@ cdef class Target:
     cdef public dict counters
     cdef public Histogram ttft
     cdef public Histogram upstream_time
+    cdef public Counter active
+    cdef public Counter idle
 
 
 @cython.final

@@ -72,6 +72,9 @@ class Target:
         self.counters: dict[Any, Any] = {}
         self.ttft: Any = None
         self.upstream_time: Any = None
+        self.active: Any = None
+        """Gauges of its pool's connections; deployments with one origin show the same ones."""
+        self.idle: Any = None
 
     def prefix(self, suffix: str) -> bytes:
         """Return the request line and the fields that are the same for every request to
@@ -168,6 +171,9 @@ class Catalog:
         target.upstream_time = metrics.histogram(
             "fastgate_upstream_seconds", deployment=deployment.id
         )
+        connections = "fastgate_upstream_connections"
+        target.active = metrics.gauge(connections, deployment=deployment.id, state="active")
+        target.idle = metrics.gauge(connections, deployment=deployment.id, state="idle")
         return target
 
 

@@ -221,6 +221,10 @@ class Worker(Shared):
             for pool in self.pools.values():
                 pool.sweep(now_ns)
             self._in_flight.set(len(self.pipeline.active))
+            for target in self.pipeline.catalog.targets.values():
+                pool = target.pool
+                target.idle.set(len(pool.idle))
+                target.active.set(len(pool.members) - len(pool.idle))
             if self.log is not None:
                 self.log.flush()
         except Exception:

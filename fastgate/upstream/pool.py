@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-# The kernel doubles it, and one read returns no more than that: it is what is held for a client that
-# takes no more. With the kernel's own choice, up to 256 KiB. Only for plain connections, which
+# The kernel doubles it, and one read returns no more than that: it is what is held for a client
+# that takes no more. With the kernel's own choice, up to 256 KiB. Only for plain connections, which
 # lead to engines nearby: a distant provider needs the large windows that the kernel finds itself.
 RECEIVE_BUFFER_BYTES = 32 * 1024
 
