@@ -1,10 +1,9 @@
 """Every way in which a request can fail, with what each carries.
 
-`retry` is what forwarding decides on: `never`, `if_reused` (the peer closed a kept-alive connection
-before any response byte: once more on a fresh one) or `next_deployment`. `public` is what a client
-may read; `detail` goes to the log only and never holds keys, prompts or bodies. The error object is
-LiteLLM's (its 1.83 texts): `{"error": {"message", "type", "param", "code"}}`, where `code` is the
-HTTP status as a string.
+`public` is what a client may read; `detail` goes to the log only and never holds keys, prompts or
+bodies. Whether to try again is not said here: `gateway/decide.py` decides it from the facts of the
+attempt. The error object is LiteLLM's (its 1.83 texts): `{"error": {"message", "type", "param",
+"code"}}`, where `code` is the HTTP status as a string.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 __all__ = [
     "AuthenticationError",
     "BadRequest",
-    "ClientGone",
     "ConfigError",
     "Fault",
     "GatewayError",
@@ -58,7 +56,6 @@ class GatewayError(Exception):
     """For metrics and the log."""
     source = "internal"
     """downstream | upstream | internal"""
-    retry = "never"
 
     def __init__(
         self,
@@ -98,11 +95,6 @@ class NotFound(GatewayError):
     status, type, kind, source = 404, "not_found_error", "not_found", "downstream"
 
 
-class ClientGone(GatewayError):
-    # 499 is nginx's; it is never sent, only logged and counted.
-    status, type, kind, source = 499, "client_closed_request", "client_gone", "downstream"
-
-
 class AuthenticationError(GatewayError):
     status, type, kind, source = 401, "auth_error", "auth", "downstream"
 
@@ -119,19 +111,16 @@ class Unavailable(GatewayError):
     """No deployment can take the request now."""
 
     status, type, kind, source = 503, "service_unavailable_error", "unavailable", "upstream"
-    retry = "next_deployment"
 
 
 class UpstreamBroken(GatewayError):
     """What came from upstream is no answer, or only a part of one."""
 
     status, type, kind, source = 502, "api_connection_error", "upstream_broken", "upstream"
-    retry = "next_deployment"
 
 
 class UpstreamTimeout(GatewayError):
     status, type, kind, source = 504, "timeout_error", "upstream_timeout", "upstream"
-    retry = "next_deployment"
 
 
 class Internal(GatewayError):

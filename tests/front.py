@@ -221,6 +221,8 @@ def running_front(
         {},
     )
     gateway.start()
+    # A worker serves a moment before its supervisor has said so, which `worker_pids` is read from.
+    gateway.wait_for('"event": "serving"')
     front = Front(gateway, upstream_port, spare_port)
     yield front
     in_flight = front.in_flight_at_rest()

@@ -29,8 +29,11 @@ class Peer:
         return ""
 
     def command(self, place: Place) -> list[str]:
-        """Write what the peer needs into its folder; return how to start it in the foreground."""
-        raise NotImplementedError
+        """Write what the peer needs into its folder; return how to start it in the foreground.
+
+        Empty: there is no process to start.
+        """
+        return []
 
     def environment(self, place: Place) -> dict[str, str]:
         """What to add to the environment."""

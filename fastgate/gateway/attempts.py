@@ -151,13 +151,15 @@ class Attempts:
     def on_no_answer(self, context: Context, connection: Connection) -> None:
         """The connection ended before a whole answer head."""
         context.connection = None
+        now_ns = monotonic_ns()
         stale = connection.served > 0 and not context.first_byte_ns
-        if stale and not context.retried_fresh and self._replayable(context):
+        facts = self._facts(context, now_ns, stale=stale)
+        if decide.decide(facts).action is Action.SAME_FRESH:
             # The peer closed a kept-alive connection while the request was on its way: not a
             # failure of the deployment, and not an attempt.
             context.retried_fresh = context.fresh = True
             context.attempts -= 1
-            self._go(context, lambda: self.pipeline.call(context, context.target, monotonic_ns()))
+            self._go(context, lambda: self.pipeline.call(context, context.target, now_ns))
             return
         error = UpstreamBroken("the model's server closed the connection without an answer")
         self._failed(context, error, "no_answer")
@@ -381,25 +383,25 @@ class Attempts:
         *,
         status: int = 0,
         connect: bool = False,
+        stale: bool = False,
         retry_after_s: float | None = None,
     ) -> Facts:
         groups = context.fallback_groups
-        fallback = bool(
-            (context.plan.fallbacks if groups is None else groups)
-            if context.plan is not None
-            else False
-        )
+        if groups is None and context.plan is not None:
+            groups = context.plan.fallbacks
         tries = max(0, context.attempts - 1)
         jitter = 0.75 + 0.25 * self.router.random()
         return Facts(
             status=status,
             connect=connect,
+            stale=stale,
+            retried_fresh=context.retried_fresh,
             answered=context.head_sent,
             replayable=self._replayable(context),
             retries_left=context.retries_left,
             within_budget=self.budget.allows(now_ns),
             others=context.plan is not None and self.router.others(context, now_ns),
-            fallback=fallback and context.fallbacks < self.pipeline.worker.max_fallbacks,
+            fallback=bool(groups) and context.fallbacks < self.pipeline.worker.max_fallbacks,
             retry_after_s=retry_after_s,
             least_wait_s=max(
                 self.pipeline.worker.retry_after_s,

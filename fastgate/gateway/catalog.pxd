@@ -44,7 +44,6 @@ cdef class Plan:
     cdef public str label
     cdef public list choices
     cdef public list fallbacks
-    cdef public bint uniform
     cdef public Counter input_tokens
     cdef public Counter output_tokens
     cdef public dict durations

@@ -104,7 +104,6 @@ class Plan:
         """For metrics: the configured name, so that what clients send makes no new series."""
         self.choices = choices
         self.fallbacks: list[str] = []
-        self.uniform = len({choice.target.weight for choice in choices}) == 1
         self.input_tokens: Any = None
         self.output_tokens: Any = None
         self.durations: dict[str, Any] = {}

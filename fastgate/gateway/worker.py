@@ -281,8 +281,7 @@ class Worker(Shared):
         """Send what is still buffered, and close everything."""
         self._stop_accepting()
         deadline_ns = monotonic_ns() + 2_000_000_000
-        # Nothing tells when the last of many transports has written all of it.
-        while monotonic_ns() < deadline_ns and any(  # noqa: ASYNC110
+        while monotonic_ns() < deadline_ns and any(  # noqa: ASYNC110  nothing tells
             d.transport.get_write_buffer_size() for d in self.downstreams if not d.closed
         ):
             await asyncio.sleep(0.01)

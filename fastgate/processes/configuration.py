@@ -43,10 +43,10 @@ def load(path: str, overrides: Mapping[str, Any]) -> list[Message]:
     `log_level`. Takes as long as the file is large; not for the loop's thread.
     """
     # Here and not above: the supervisor imports this module, and never calls this.
-    import msgspec  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415  see above
 
-    from fastgate.config.load import load as load_file  # noqa: PLC0415
-    from fastgate.config.snapshot import encode as encode_snapshot  # noqa: PLC0415
+    from fastgate.config.load import load as load_file  # noqa: PLC0415  see above
+    from fastgate.config.snapshot import encode as encode_snapshot  # noqa: PLC0415  see above
 
     try:
         loaded = load_file(path, os.environ)

@@ -123,10 +123,6 @@ class Pool:
         self.closing = True
         self.sweep(0)
 
-    @property
-    def unused(self) -> bool:
-        return not self.members and not self.waiting and not self.connecting
-
     def _open_one(self) -> None:
         if len(self.members) + self.connecting >= self.settings.max_connections:
             if self.idle:
