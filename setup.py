@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Stage files of the data plane, compiled as they stand: pure-Python mode, a .pxd beside each.
-COMPILED = ("fastgate/gateway", "fastgate/upstream")
+COMPILED = ("fastgate/config", "fastgate/gateway", "fastgate/upstream")
 
 BUILD = os.environ.get("FASTGATE_BUILD", "release")
 ONLY = {name for name in os.environ.get("FASTGATE_ONLY", "").split(",") if name}
@@ -26,13 +26,15 @@ DIRECTIVES = {
     # Types come from the .pxd beside a stage file; annotations are for people and mypy.
     "annotation_typing": False,
 }
-# The core checks its own bounds; stage files keep Python's meaning of an index.
+# The core checks its own bounds; stage files keep Python's meaning of an index and of None.
 CORE_DIRECTIVES = {
     "boundscheck": False,
     "wraparound": False,
     "initializedcheck": False,
     "cdivision": True,
 }
+# A None where an object was expected is an exception, as in Python, and not a crash of the worker.
+STAGE_DIRECTIVES = {"nonecheck": True}
 CFLAGS = ["-O2", "-Wall", "-Wsign-compare", "-fno-plt"]
 LDFLAGS: list[str] = []
 if BUILD == "debug":
@@ -86,6 +88,6 @@ def compiled(suffix: str, directives: dict[str, bool]) -> list[Extension]:
 
 
 setup(
-    ext_modules=compiled(".pyx", CORE_DIRECTIVES) + compiled(".py", {}),
+    ext_modules=compiled(".pyx", CORE_DIRECTIVES) + compiled(".py", STAGE_DIRECTIVES),
     cmdclass={"build_ext": BuildExt},
 )

@@ -97,7 +97,7 @@ class BodySink:
         if reader.chunked and reader.whole:
             self.relayed += data[start:] if end < 0 else data[start:end]
         else:
-            self.relayed += reader.chunk(data) + (b"0\r\n\r\n" if end >= 0 else b"")
+            self.relayed += reader.chunk(data, end >= 0)
         if end >= 0:
             assert reader.complete
             assert dechunk(self.relayed) == self.payload

@@ -7,6 +7,7 @@ cimport cython
 cpdef bytes request_id(
     unsigned long long unix_ms, unsigned long long epoch, unsigned long long sequence
 )
+cpdef bytes forward_fields(bytes request_id, bint json)
 cpdef bytes answer_fields(
     bytes request_id,
     bytes client_request_id,        # None: the client sent none
@@ -17,8 +18,6 @@ cpdef bytes answer_fields(
     long long connect_ns,
     long long upstream_ns,
     long long gateway_ns,
-)
-cpdef bytes limit_fields(
     long long requests_limit,       # this and the others: below 0 is none
     long long requests_left,
     long long tokens_limit,
@@ -35,7 +34,7 @@ cdef class Lines:
     cpdef bytes take(self)
     cpdef bint add(
         self,
-        bytes prefix,
+        long long unix_ms,
         bytes request_id,
         bytes strings,
         int status,

@@ -3,6 +3,9 @@ from typing import final
 def request_id(unix_ms: int, epoch: int, sequence: int) -> bytes:
     """Return 32 hex digits that sort by time: 48 bits of ms, 40 of `epoch`, 40 of `sequence`."""
 
+def forward_fields(request_id: bytes, json: bool) -> bytes:
+    """Return our own header lines of a request to an upstream; `json`: its body is JSON."""
+
 def answer_fields(
     request_id: bytes,
     client_request_id: bytes | None,
@@ -13,13 +16,15 @@ def answer_fields(
     connect_ns: int,
     upstream_ns: int,
     gateway_ns: int,
+    requests_limit: int,
+    requests_left: int,
+    tokens_limit: int,
+    tokens_left: int,
 ) -> bytes:
-    """Return our response header lines, `target_fields` among them, each ending in CRLF."""
+    """Return our response header lines, `target_fields` among them, each ending in CRLF.
 
-def limit_fields(
-    requests_limit: int, requests_left: int, tokens_limit: int, tokens_left: int
-) -> bytes:
-    """Return x-ratelimit-* header lines for the limits that are set (not below 0)."""
+    x-ratelimit-* lines are there for limits that are not below 0.
+    """
 
 @final
 class Lines:
@@ -37,7 +42,7 @@ class Lines:
 
     def add(
         self,
-        prefix: bytes,
+        unix_ms: int,
         request_id: bytes,
         strings: bytes,
         status: int,
@@ -53,5 +58,5 @@ class Lines:
     ) -> bool:
         """Add one line of JSON; False: there is no room, and nothing was added.
 
-        `prefix` opens the object; `strings` are encoded members, each with a comma behind.
+        `strings` are encoded members, each with a comma behind.
         """

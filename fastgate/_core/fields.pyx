@@ -73,6 +73,24 @@ cdef inline char* put_ms(char* to, long long ns) noexcept nogil:
     return to + 4
 
 
+cdef inline char* put_limits(char* to, long long requests_limit, long long requests_left,
+                             long long tokens_limit, long long tokens_left) noexcept nogil:
+    # x-ratelimit-* lines for the limits that are set (not below 0).
+    if requests_limit >= 0:
+        to = put(to, b"x-ratelimit-limit-requests: ")
+        to = put_int(to, requests_limit)
+        to = put(to, b"\r\nx-ratelimit-remaining-requests: ")
+        to = put_int(to, requests_left if requests_left > 0 else 0)
+        to = put(to, b"\r\n")
+    if tokens_limit >= 0:
+        to = put(to, b"x-ratelimit-limit-tokens: ")
+        to = put_int(to, tokens_limit)
+        to = put(to, b"\r\nx-ratelimit-remaining-tokens: ")
+        to = put_int(to, tokens_left if tokens_left > 0 else 0)
+        to = put(to, b"\r\n")
+    return to
+
+
 cdef inline long long micros(long long ns) noexcept nogil:
     return 0 if ns < 0 else ns // 1000
 
@@ -87,9 +105,23 @@ cpdef bytes request_id(unsigned long long unix_ms, unsigned long long epoch,
     return PyBytes_FromStringAndSize(text, 32)
 
 
+cpdef bytes forward_fields(bytes request_id, bint json):
+    """Our own lines of a request to an upstream."""
+    cdef char text[ROOM]
+    cdef char* to = text
+    if json:
+        to = put(to, b"content-type: application/json\r\n")
+    to = put(to, b"x-request-id: ")
+    to = put_bytes(to, PyBytes_AS_STRING(request_id), 32)
+    to = put(to, b"\r\n")
+    return PyBytes_FromStringAndSize(text, to - text)
+
+
 cpdef bytes answer_fields(bytes request_id, bytes client_request_id, bytes target_fields,
                           int attempts, long long authenticate_ns, long long route_ns,
-                          long long connect_ns, long long upstream_ns, long long gateway_ns):
+                          long long connect_ns, long long upstream_ns, long long gateway_ns,
+                          long long requests_limit, long long requests_left,
+                          long long tokens_limit, long long tokens_left):
     """Our response header lines. `client_request_id` None: the client sent none."""
     cdef char text[ROOM]
     cdef char* id_text = PyBytes_AS_STRING(request_id)
@@ -112,6 +144,7 @@ cpdef bytes answer_fields(bytes request_id, bytes client_request_id, bytes targe
     to = put(to, b", gateway;dur=")
     to = put_ms(to, gateway_ns)
     to = put(to, b"\r\n")
+    to = put_limits(to, requests_limit, requests_left, tokens_limit, tokens_left)
     cdef Py_ssize_t size = to - text
     cdef Py_ssize_t own = PyBytes_GET_SIZE(target_fields)
     cdef Py_ssize_t echo = 0
@@ -125,26 +158,6 @@ cpdef bytes answer_fields(bytes request_id, bytes client_request_id, bytes targe
         to = put_bytes(to, PyBytes_AS_STRING(client_request_id), echo - 16)
         put(to, b"\r\n")
     return out
-
-
-cpdef bytes limit_fields(long long requests_limit, long long requests_left,
-                         long long tokens_limit, long long tokens_left):
-    """x-ratelimit-* lines for the limits that are set (not below 0)."""
-    cdef char text[ROOM]
-    cdef char* to = text
-    if requests_limit >= 0:
-        to = put(to, b"x-ratelimit-limit-requests: ")
-        to = put_int(to, requests_limit)
-        to = put(to, b"\r\nx-ratelimit-remaining-requests: ")
-        to = put_int(to, requests_left if requests_left > 0 else 0)
-        to = put(to, b"\r\n")
-    if tokens_limit >= 0:
-        to = put(to, b"x-ratelimit-limit-tokens: ")
-        to = put_int(to, tokens_limit)
-        to = put(to, b"\r\nx-ratelimit-remaining-tokens: ")
-        to = put_int(to, tokens_left if tokens_left > 0 else 0)
-        to = put(to, b"\r\n")
-    return PyBytes_FromStringAndSize(text, to - text)
 
 
 @cython.final
@@ -172,17 +185,17 @@ cdef class Lines:
         self.used = 0
         return out
 
-    cpdef bint add(self, bytes prefix, bytes request_id, bytes strings, int status, int attempts,
-                   long long bytes_in, long long bytes_out, long long input_tokens,
+    cpdef bint add(self, long long unix_ms, bytes request_id, bytes strings, int status,
+                   int attempts, long long bytes_in, long long bytes_out, long long input_tokens,
                    long long output_tokens, long long total_ns, long long ttft_ns,
                    long long upstream_ns, long long gateway_ns):
-        cdef Py_ssize_t n_prefix = PyBytes_GET_SIZE(prefix)
         cdef Py_ssize_t n_strings = PyBytes_GET_SIZE(strings)
         cdef Py_ssize_t n_id = PyBytes_GET_SIZE(request_id)
-        if self.used + n_prefix + n_strings + n_id + ROOM > self.capacity:
+        if self.used + n_strings + n_id + ROOM > self.capacity:
             return False
-        cdef char* to = put_bytes(self._at + self.used, PyBytes_AS_STRING(prefix), n_prefix)
-        to = put(to, b"\"request_id\":\"")
+        cdef char* to = put(self._at + self.used, b"{\"ts\":")
+        to = put_ms(to, unix_ms * 1000)
+        to = put(to, b",\"request_id\":\"")
         to = put_bytes(to, PyBytes_AS_STRING(request_id), n_id)
         to = put(to, b"\",")
         to = put_bytes(to, PyBytes_AS_STRING(strings), n_strings)

@@ -14,6 +14,11 @@
 cdef enum:
     MAX_FIELDS = 100        # fields in one head; more is 431 (Envoy's default too)
 
+cdef enum:                  # what an answer's Content-Type says, as far as we look into bodies
+    OTHER_KIND = 0
+    EVENT_STREAM = 1
+    JSON_DOCUMENT = 2
+
 cdef struct Field:          # offsets into Reader.head
     int name_start
     int name_end
@@ -73,7 +78,7 @@ cdef class Reader:
     cpdef Py_ssize_t span_start(self, Py_ssize_t index) except -1
     cpdef Py_ssize_t span_end(self, Py_ssize_t index) except -1
     cpdef bytes payload(self, bytes data)           # the spans of the last feed_body(), joined
-    cpdef bytes chunk(self, bytes data)             # the same as one HTTP chunk; b"" for nothing
+    cpdef bytes chunk(self, bytes data, bint last)  # as as_chunk() has it
     cpdef void reset(self) noexcept                 # ready for the next message; frees what it can
     cdef int _scan(self, const unsigned char* p, int end) noexcept nogil
     cdef const unsigned char* _hold(
@@ -104,14 +109,22 @@ cdef class ResponseReader(Reader):
     cdef readonly int interim               # 1xx heads skipped; more than 16 is an error
     cdef int _conclude(self) noexcept nogil
     cdef int _conclude_interim(self) noexcept nogil
+    cpdef int content_kind(self) noexcept
     cpdef bint feed_eof(self) except -1     # True: the message ended cleanly; else raises
 
-# head = prefix + allowed fields of `reader` + extra + framing + CRLF. content_length -1: chunked;
-# -2: no framing field. `prefix` and `extra` are whole lines, each ending in CRLF.
+# head = prefix + allowed fields of `reader` + extra + framing + CRLF (+ body). content_length -1:
+# chunked; -2: no framing field. `prefix` and `extra` are whole lines, each ending in CRLF. `body`:
+# bytes to go out with the head, in the same allocation.
 cpdef bytes build_request_head(
-    bytes prefix, RequestReader reader, NameSet allowed, bytes extra, long long content_length)
+    bytes prefix, RequestReader reader, NameSet allowed, bytes extra, long long content_length,
+    bytes body=*)
 
 # head = status line + fields of `reader` but those hop-by-hop (RFC 9110 7.6.1), named by
-# Connection, or in `denied` + extra + framing + CRLF.
+# Connection, or in `denied` + extra + framing + CRLF (+ body).
 cpdef bytes build_response_head(
-    int status, ResponseReader reader, NameSet denied, bytes extra, long long content_length)
+    int status, ResponseReader reader, NameSet denied, bytes extra, long long content_length,
+    bytes body=*)
+
+# `payload` as one HTTP chunk, and behind it, if `last`, the empty chunk that ends the body. Nothing
+# for nothing: an empty chunk would end it, too.
+cpdef bytes as_chunk(bytes payload, bint last)

@@ -126,8 +126,8 @@ class Reader:
     def payload(self, data: bytes) -> bytes:
         """Return the payload that feed_body(data, ...) found; `data` itself if it is all."""
 
-    def chunk(self, data: bytes) -> bytes:
-        """Return the same payload as one chunk; b"" for none, since an empty chunk ends a body."""
+    def chunk(self, data: bytes, last: bool) -> bytes:
+        """Return the same payload as as_chunk() would."""
 
     def reset(self) -> None:
         """Make ready for the next message; free what an idle connection need not hold."""
@@ -176,22 +176,42 @@ class ResponseReader(Reader):
     head_request: bool
     """Whether the request was HEAD, whose answer has no body. Set it after reset()."""
 
+    def content_kind(self) -> int:
+        """Return what Content-Type says: 1 text/event-stream, 2 application/json, 0 neither."""
+
     def feed_eof(self) -> bool:
         """Say that the connection ended; True if the message has, else raise ProtocolError."""
 
 def build_request_head(
-    prefix: bytes, reader: RequestReader, allowed: NameSet, extra: bytes, content_length: int
+    prefix: bytes,
+    reader: RequestReader,
+    allowed: NameSet,
+    extra: bytes,
+    content_length: int,
+    body: bytes | None = None,
 ) -> bytes:
-    """Return prefix + allowed fields of `reader` + extra + framing + CRLF, in one allocation.
+    """Return prefix + allowed fields of `reader` + extra + framing + CRLF + `body`, in one
+    allocation.
 
     `prefix` and `extra` are whole lines. Hop-by-hop fields, those named by Connection and those
     that frame the message are never copied. content_length -1: chunked; -2: no framing field.
     """
 
 def build_response_head(
-    status: int, reader: ResponseReader, denied: NameSet, extra: bytes, content_length: int
+    status: int,
+    reader: ResponseReader,
+    denied: NameSet,
+    extra: bytes,
+    content_length: int,
+    body: bytes | None = None,
 ) -> bytes:
-    """Return status line + fields of `reader` but the denied + extra + framing + CRLF.
+    """Return status line + fields of `reader` but the denied + extra + framing + CRLF + `body`.
 
     The reason phrase is ours. Left out besides is what build_request_head() never copies.
+    """
+
+def as_chunk(payload: bytes, last: bool) -> bytes:
+    """Return `payload` as one HTTP chunk, with the empty one that ends a body behind it if `last`.
+
+    Nothing for nothing: an empty chunk would end the body.
     """

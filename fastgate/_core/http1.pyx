@@ -23,7 +23,8 @@ from fastgate._core.httpbody cimport (
     BODY_DONE, COUNTED, SIZE_START, TO_THE_END, scan_chunked, take_payload,
 )
 from fastgate._core.httpbuild cimport (
-    FRAMING_BYTES, STATUS_LINE_BYTES, choose, framing, hex_digits, put, put_fields, status_line,
+    FRAMING_BYTES, SIZE_LINE_BYTES, STATUS_LINE_BYTES, choose, chunk_size_line, end_chunk, framing,
+    kind_of, put, put_fields, status_line,
 )
 from fastgate._core.httpchars cimport LOWER, Bytes, equals
 from fastgate._core.httphead cimport (
@@ -40,6 +41,7 @@ __all__ = [
     "Reader",
     "RequestReader",
     "ResponseReader",
+    "as_chunk",
     "build_request_head",
     "build_response_head",
 ]
@@ -289,20 +291,18 @@ cdef class Reader:
         self._put_payload(data, <unsigned char*>PyBytes_AS_STRING(joined))
         return joined
 
-    cpdef bytes chunk(self, bytes data):
+    cpdef bytes chunk(self, bytes data, bint last):
         cdef Py_ssize_t total = self._payload_bytes(data)
-        cdef unsigned char size_line[18]
-        cdef unsigned char* to = size_line
+        cdef unsigned char size_line[SIZE_LINE_BYTES]
         cdef Py_ssize_t line_bytes
+        cdef unsigned char* to
         cdef bytes framed
         if not total:
-            return b""
-        to += hex_digits(<unsigned long long>total, to)
-        to = put(to, b"\r\n", 2)
-        line_bytes = to - size_line
-        framed = PyBytes_FromStringAndSize(NULL, line_bytes + total + 2)
+            return b"0\r\n\r\n" if last else b""
+        line_bytes = chunk_size_line(total, size_line)
+        framed = PyBytes_FromStringAndSize(NULL, line_bytes + total + (7 if last else 2))
         to = put(<unsigned char*>PyBytes_AS_STRING(framed), size_line, line_bytes)
-        put(self._put_payload(data, to), b"\r\n", 2)
+        end_chunk(self._put_payload(data, to), last)
         return framed
 
     cpdef void reset(self) noexcept:
@@ -413,6 +413,20 @@ cdef class ResponseReader(Reader):
         return TOO_MANY_INTERIM if self.interim > MAX_INTERIM else SKIPPED
     # hot: end
 
+    cpdef int content_kind(self) noexcept:
+        cdef Bytes p
+        cdef Field* field
+        cdef int i
+        if self.head is None:
+            return OTHER_KIND
+        p = <Bytes>PyBytes_AS_STRING(self.head)
+        for i in range(self.n_fields):
+            field = self.fields + i
+            if (field.name_end - field.name_start == 12
+                    and equals(p + field.name_start, b"content-type", 12)):
+                return kind_of(p + field.value_start, field.value_end - field.value_start)
+        return OTHER_KIND
+
     cpdef bint feed_eof(self) except -1:
         if self._state == TO_THE_END:
             self.complete = True
@@ -428,11 +442,12 @@ cdef class ResponseReader(Reader):
 
 
 cdef bytes join_head(Bytes first, Py_ssize_t first_bytes, Reader reader, NameSet names,
-                     bint listed, bytes extra, long long content_length):
+                     bint listed, bytes extra, long long content_length, bytes body):
     cdef bint chosen[MAX_FIELDS]
     cdef unsigned char last[FRAMING_BYTES]
     cdef Py_ssize_t last_bytes = framing(content_length, last)
     cdef Py_ssize_t extra_bytes = PyBytes_GET_SIZE(extra)
+    cdef Py_ssize_t body_bytes = 0 if body is None else PyBytes_GET_SIZE(body)
     cdef Py_ssize_t field_bytes
     cdef Bytes p
     cdef bytes head
@@ -440,22 +455,41 @@ cdef bytes join_head(Bytes first, Py_ssize_t first_bytes, Reader reader, NameSet
     assert reader.head is not None, "no head has been read"
     p = <Bytes>PyBytes_AS_STRING(reader.head)
     field_bytes = choose(reader, p, names, listed, chosen)
-    head = PyBytes_FromStringAndSize(NULL, first_bytes + field_bytes + extra_bytes + last_bytes)
+    head = PyBytes_FromStringAndSize(
+        NULL, first_bytes + field_bytes + extra_bytes + last_bytes + body_bytes)
     to = put(<unsigned char*>PyBytes_AS_STRING(head), first, first_bytes)
     to = put_fields(reader, p, chosen, to)
     to = put(to, PyBytes_AS_STRING(extra), extra_bytes)
-    put(to, last, last_bytes)
+    to = put(to, last, last_bytes)
+    if body_bytes:
+        put(to, PyBytes_AS_STRING(body), body_bytes)
     return head
 
 
 cpdef bytes build_request_head(bytes prefix, RequestReader reader, NameSet allowed, bytes extra,
-                               long long content_length):
+                               long long content_length, bytes body=None):
     return join_head(<Bytes>PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix), reader, allowed,
-                     True, extra, content_length)
+                     True, extra, content_length, body)
 
 
 cpdef bytes build_response_head(int status, ResponseReader reader, NameSet denied, bytes extra,
-                                long long content_length):
+                                long long content_length, bytes body=None):
     cdef unsigned char line[STATUS_LINE_BYTES]
     cdef Py_ssize_t line_bytes = status_line(status, line)
-    return join_head(line, line_bytes, reader, denied, False, extra, content_length)
+    return join_head(line, line_bytes, reader, denied, False, extra, content_length, body)
+
+
+cpdef bytes as_chunk(bytes payload, bint last):
+    cdef Py_ssize_t total = PyBytes_GET_SIZE(payload)
+    cdef unsigned char size_line[SIZE_LINE_BYTES]
+    cdef Py_ssize_t line_bytes
+    cdef unsigned char* to
+    cdef bytes framed
+    if not total:
+        return b"0\r\n\r\n" if last else b""
+    line_bytes = chunk_size_line(total, size_line)
+    framed = PyBytes_FromStringAndSize(NULL, line_bytes + total + (7 if last else 2))
+    to = put(<unsigned char*>PyBytes_AS_STRING(framed), size_line, line_bytes)
+    to = put(to, PyBytes_AS_STRING(payload), total)
+    end_chunk(to, last)
+    return framed

@@ -1,7 +1,15 @@
 # Heads that we write ourselves, with fields copied from a head that was read. One pass chooses and
 # counts, one pass copies, so that the result is allocated once.
 
-from fastgate._core.http1 cimport MAX_FIELDS, Field, NameSet, Reader
+from fastgate._core.http1 cimport (
+    EVENT_STREAM,
+    JSON_DOCUMENT,
+    MAX_FIELDS,
+    OTHER_KIND,
+    Field,
+    NameSet,
+    Reader,
+)
 from fastgate._core.httpchars cimport Bytes, equals, is_hop_by_hop, next_member, same_name
 from fastgate._core.httphead cimport OTHER_OPTION
 from libc.string cimport memcpy, strlen
@@ -9,6 +17,7 @@ from libc.string cimport memcpy, strlen
 cdef enum:
     STATUS_LINE_BYTES = 64      # "HTTP/1.1 200 ", the longest reason of 31, CRLF
     FRAMING_BYTES = 48          # "content-length: " with 19 digits, CRLF twice
+    SIZE_LINE_BYTES = 18        # 16 hex digits, CRLF
 
 # hot: begin
 
@@ -107,6 +116,27 @@ cdef inline int hex_digits(unsigned long long number, unsigned char* text) noexc
     for i in range(n):
         text[i] = <unsigned char>digits[number >> 4 * (n - 1 - i) & 15]
     return n
+
+
+cdef inline Py_ssize_t chunk_size_line(Py_ssize_t size, unsigned char* text) noexcept nogil:
+    cdef int n = hex_digits(<unsigned long long>size, text)
+    return put(text + n, b"\r\n", 2) - text
+
+
+cdef inline void end_chunk(unsigned char* to, bint last) noexcept nogil:
+    # `last`: the empty chunk that ends a body follows (RFC 9112 7.1).
+    if last:
+        put(to, b"\r\n0\r\n\r\n", 7)
+    else:
+        put(to, b"\r\n", 2)
+
+
+cdef inline int kind_of(Bytes value, int length) noexcept nogil:
+    if length >= 17 and equals(value, b"text/event-stream", 17):
+        return EVENT_STREAM
+    if length >= 16 and equals(value, b"application/json", 16):
+        return JSON_DOCUMENT
+    return OTHER_KIND
 
 
 cdef inline Py_ssize_t status_line(int status, unsigned char* text) noexcept nogil:

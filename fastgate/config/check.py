@@ -8,9 +8,10 @@ from typing import NamedTuple
 from msgspec import structs
 
 from fastgate.config.deployments import ModelList
+from fastgate.config.principal import ALL_MODELS
 from fastgate.config.reader import Spot
 from fastgate.config.schema import Config, Router
-from fastgate.config.snapshot import ALL_MODELS, Snapshot
+from fastgate.config.snapshot import Snapshot
 
 __all__ = ["Places", "checked"]
 

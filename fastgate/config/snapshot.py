@@ -11,18 +11,15 @@ Principals are made when first asked for, because of 100,000 keys few are ever u
 from __future__ import annotations
 
 import hmac
-import json
 
 import msgspec
 
 from fastgate.config.patterns import expand, is_plain, literal_length, star
 from fastgate.config.patterns import matches as pattern_matches
+from fastgate.config.principal import Principal
 from fastgate.config.schema import Config, Deployment, VirtualKey
 
 __all__ = ["Group", "Principal", "Route", "Snapshot", "decode", "encode"]
-
-ALL_MODELS = frozenset({"*", "all-proxy-models"})
-"""Entries of a key's `models` that stand for every model."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Config)
@@ -65,54 +62,6 @@ class Route:
 
     def __repr__(self) -> str:
         return f"Route({self.group!r}, {[model for _, model in self.deployments]})"
-
-
-class Principal:
-    """Who a key stands for, and what it may do. Limits of -1 are none."""
-
-    __slots__ = (
-        "alias",
-        "all_models",
-        "is_admin",
-        "key_hash",
-        "limit_key",
-        "limited",
-        "log_members",
-        "max_parallel",
-        "models",
-        "names",
-        "patterns",
-        "rpm",
-        "shown",
-        "team",
-        "tpm",
-    )
-
-    def __init__(self, key: VirtualKey, *, is_admin: bool = False) -> None:
-        self.alias = key.alias
-        self.team = key.team
-        self.key_hash = bytes.fromhex(key.key_hash)
-        """SHA-256 of the key; empty for the caller of an open gateway."""
-        self.is_admin = is_admin
-        self.models = list(key.models)
-        """As configured, for error messages."""
-        self.all_models = is_admin or not key.models or not ALL_MODELS.isdisjoint(key.models)
-        self.names: frozenset[str] = frozenset()
-        """Model names it may ask for, access groups and aliases resolved."""
-        self.patterns: tuple[str, ...] = ()
-        self.rpm = key.rpm
-        self.tpm = key.tpm
-        self.max_parallel = key.max_parallel
-        self.limited = max(self.rpm, self.tpm, self.max_parallel) >= 0
-        self.limit_key = int.from_bytes(self.key_hash[:8], "big")
-        """64 bits of the hash: the entry of this key in the shared limit table."""
-        self.shown = key.alias or f"sk-...{key.key_hash[-4:]}"
-        """What stands for it in messages."""
-        self.log_members = _log_members(self.alias or key.key_hash[:16], self.team)
-        """Its part of an access log line: JSON members, each with a comma behind it."""
-
-    def __repr__(self) -> str:
-        return f"Principal({self.shown!r})"
 
 
 class Snapshot:
@@ -249,8 +198,3 @@ def _group(deployments: list[Deployment]) -> dict[str, Group]:
     for deployment in deployments:
         members.setdefault(deployment.group, []).append(deployment)
     return {name: Group(name, tuple(listed)) for name, listed in members.items()}
-
-
-def _log_members(name: str, team: str) -> bytes:
-    members = {"key": name, "team": team} if team else {"key": name}
-    return json.dumps(members, separators=(",", ":"))[1:-1].encode() + b","

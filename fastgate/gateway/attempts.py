@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from fastgate._core.http1 import as_chunk
 from fastgate.errors import (
     GatewayError,
     LimitExceeded,
@@ -16,7 +17,7 @@ from fastgate.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from fastgate.gateway import decide, relay
+from fastgate.gateway import decide
 from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.context import (
     PHASE_BODY,
@@ -27,6 +28,7 @@ from fastgate.gateway.context import (
 )
 from fastgate.gateway.decide import Action, Facts
 from fastgate.gateway.record import tokens_used
+from fastgate.gateway.relay import EVENTS
 from fastgate.gateway.respond import error_event, wrapped_error
 
 if TYPE_CHECKING:
@@ -460,13 +462,13 @@ class Attempts:
         scanner = context.scanner
         if (
             scanner is not None
-            and scanner.kind == relay.EVENTS
+            and scanner.kind == EVENTS
             and context.chunked_out
             and (scanner.at_boundary or context.tail)
             and not scanner.done_seen
         ):
             event = error_event(error, context.endpoint.protocol)
-            context.downstream.write(relay.as_chunk(event))
+            context.downstream.write(as_chunk(event, False))
         if context.counted:
             self._judge(context, context.target, monotonic_ns(), 0, False, None)
         self.pipeline.cut(context, kind)

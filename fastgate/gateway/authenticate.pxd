@@ -1,3 +1,8 @@
+cimport cython
+
+from fastgate._core.http1 cimport RequestReader
 from fastgate.gateway.context cimport Context, Sender
 
+
+@cython.locals(reader=RequestReader, field=bytes)
 cpdef authenticate(Context context, Sender downstream)

@@ -31,20 +31,21 @@ _SHOWN_CHARS = 4
 def authenticate(context: Context, downstream: Any) -> None:
     """Set the context's principal. Raises AuthenticationError."""
     snapshot = context.snapshot
+    reader = context.reader
     field = None
-    if snapshot.key_header:
-        field = context.reader.value(snapshot.key_header)
+    if context.catalog.key_header:
+        field = reader.value(context.catalog.key_header)
     if field is None:
-        field = context.reader.value(b"authorization")
+        field = reader.value(b"authorization")
     if field is None:
         for name in _KEY_FIELDS:
-            field = context.reader.value(name)
+            field = reader.value(name)
             if field is not None:
                 break
     if field is not None and snapshot is downstream.key_snapshot and field == downstream.key_field:
         context.principal = downstream.key_principal
         return
-    principal = _look_up(snapshot, field, context.reader.value(b"authorization"))
+    principal = _look_up(snapshot, field, reader.value(b"authorization"))
     downstream.key_field = field
     downstream.key_principal = principal
     downstream.key_snapshot = snapshot

@@ -2,6 +2,7 @@ cimport cython
 
 from fastgate._core.http1 cimport NameSet
 from fastgate._core.histo cimport Counter, Histogram
+from fastgate.upstream.pool cimport Pool
 
 
 @cython.final
@@ -13,7 +14,7 @@ cdef class Target:
     cdef public bytes fields
     cdef public NameSet allowed
     cdef public NameSet allowed_form
-    cdef public object pool
+    cdef public Pool pool
     cdef public Py_ssize_t entry
     cdef public bint limited
     cdef public Py_ssize_t limit_entry
@@ -29,6 +30,7 @@ cdef class Target:
     cdef public Histogram upstream_time
     cdef public Counter active
     cdef public Counter idle
+    cpdef bytes prefix(self, str suffix)
 
 
 @cython.final
@@ -47,3 +49,15 @@ cdef class Plan:
     cdef public Counter input_tokens
     cdef public Counter output_tokens
     cdef public dict durations
+
+
+@cython.final
+cdef class Catalog:
+    cdef public object snapshot
+    cdef public object worker
+    cdef public dict targets
+    cdef public bytes key_header
+    cdef dict _plans
+
+    @cython.locals(plan=Plan)
+    cpdef Plan plan(self, str model)

@@ -116,6 +116,7 @@ class Catalog:
         self.snapshot = snapshot
         self.worker = worker
         self.targets: dict[str, Target] = {}
+        self.key_header = snapshot.key_header
         self._plans: dict[str, Plan | None] = {}
         config = snapshot.config
         for deployment in config.deployments:
@@ -124,7 +125,8 @@ class Catalog:
     def plan(self, model: str) -> Plan | None:
         """Return where `model` can go; None: nowhere."""
         if model in self._plans:
-            return self._plans[model]
+            known: Plan | None = self._plans[model]
+            return known
         plan = self._make(model)
         if len(self._plans) < _MAX_PLANS:
             self._plans[model] = plan

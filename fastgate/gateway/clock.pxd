@@ -1,1 +1,2 @@
 cpdef long long monotonic_ns() noexcept
+cpdef long long unix_ms() noexcept

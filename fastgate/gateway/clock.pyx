@@ -4,7 +4,7 @@ Read some eight times a request. Together with the compiled settings of shared.p
 request in process from 7.3 to 6.6 us (tests/perf/ops_request.py).
 """
 
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 
 cpdef long long monotonic_ns() noexcept:
@@ -12,3 +12,10 @@ cpdef long long monotonic_ns() noexcept:
     cdef timespec at
     clock_gettime(CLOCK_MONOTONIC, &at)
     return <long long>at.tv_sec * 1000000000 + at.tv_nsec
+
+
+cpdef long long unix_ms() noexcept:
+    """Milliseconds since 1970, as the wall clock has it: for people and ids, never for waiting."""
+    cdef timespec at
+    clock_gettime(CLOCK_REALTIME, &at)
+    return <long long>at.tv_sec * 1000 + at.tv_nsec // 1000000

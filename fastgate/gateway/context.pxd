@@ -1,19 +1,28 @@
 cimport cython
 
+from fastgate._core.histo cimport Counter, Histogram
 from fastgate._core.http1 cimport RequestReader
 from fastgate._core.sse cimport Scanner
+from fastgate.config.principal cimport Principal
+from fastgate.gateway.catalog cimport Catalog, Plan, Target
 from fastgate.gateway.endpoint cimport Endpoint
+from fastgate.upstream.connection cimport Connection
+from fastgate.upstream.pool cimport Pool
 
 cdef class Sender:
     cdef public str peer
     cdef public bytes key_field
-    cdef public object key_principal
+    cdef public Principal key_principal
     cdef public object key_snapshot
-    cdef public object log_principal
-    cdef public object log_plan
-    cdef public object log_target
-    cdef public object log_endpoint
-    cdef public bytes log_strings
+    cdef public Plan last_plan
+    cdef public Target last_target
+    cdef public Endpoint last_endpoint
+    cdef public int last_status
+    cdef public Counter last_requests
+    cdef public Histogram last_durations
+    cdef public Histogram last_overheads
+    cdef public Principal last_principal
+    cdef public bytes last_strings
 
     cpdef write(self, bytes data)
     cpdef write_all(self, list parts)
@@ -21,6 +30,7 @@ cdef class Sender:
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Context:
     # downstream
     cdef public Sender downstream
@@ -44,17 +54,17 @@ cdef class Context:
     cdef public long long max_tokens
     # authenticate
     cdef public object snapshot
-    cdef public object catalog
+    cdef public Catalog catalog
     cdef public object refusal
-    cdef public object principal
+    cdef public Principal principal
     cdef public long long authenticated_ns
     # limit
     cdef public Py_ssize_t limit_entry
     cdef public long long reserved_ns
     cdef public long long reserved_tokens
     # route
-    cdef public object plan
-    cdef public object target
+    cdef public Plan plan
+    cdef public Target target
     cdef public str upstream_model
     cdef public Py_ssize_t target_limit_entry
     cdef public int attempts
@@ -67,8 +77,8 @@ cdef class Context:
     cdef public list trail
     cdef public long long routed_ns
     # forward
-    cdef public object connection
-    cdef public object pool
+    cdef public Connection connection
+    cdef public Pool pool
     cdef public bint fresh
     cdef public long long connected_ns
     cdef public long long sent_ns

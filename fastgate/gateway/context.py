@@ -38,8 +38,20 @@ PHASE_WAIT = 5
 class Sender:
     """What the stages ask of a client's connection; Downstream is it."""
 
-    log_strings: bytes
-    """Members of the access log's last line, and what they were made from (the fields log_*)."""
+    peer: str
+    """The client's address."""
+    # Of the request recorded last, so that the next like it needs no look-up: what it was counted
+    # under, and where.
+    last_plan: Any
+    last_target: Any
+    last_endpoint: Any
+    last_status: int
+    last_requests: Any
+    last_durations: Any
+    last_overheads: Any
+    last_principal: Any
+    last_strings: bytes | None
+    """Its members of the access log's line; None: they don't fit another request."""
 
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
@@ -57,116 +69,131 @@ class Sender:
 class Context:
     """State of one request on its way through the stages."""
 
-    def __init__(  # noqa: PLR0915  one line a field
-        self, downstream: Any, reader: RequestReader, start_ns: int
-    ) -> None:
-        # downstream
+    # downstream
+    downstream: Any
+    reader: RequestReader
+    request_id: bytes
+    client_request_id: bytes | None
+    """The client's own x-request-id: echoed and logged, never used as a key."""
+    start_ns: int
+    """First byte of the head."""
+    read_ns: int
+    """Last byte of the body; TTFT counts from here."""
+    body: bytes
+    body_start: int
+    body_end: int
+    upload: Any
+    """A body that is streamed, not held (multipart)."""
+    upload_read: bool
+    """Nothing of the request's body is still to come."""
+    keep_alive: bool
+    # endpoint
+    endpoint: Any
+    """The Endpoint; None only of a request that was refused before it had one."""
+    # peek
+    model: str | None
+    stream: bool
+    strip_usage: bool
+    """We ask for the usage event, the client did not: it is taken out again."""
+    wants_strip: bool
+    """strip_usage as it was before an answer turned out to be no event stream."""
+    max_tokens: int
+    # authenticate
+    snapshot: Any
+    """The Snapshot that this request started with, and keeps; and what the worker made of
+    it.
+    """
+    catalog: Any
+    refusal: Any
+    """An error that was clear from the head: told when the (small) body has been read."""
+    principal: Any
+    authenticated_ns: int
+    # limit
+    limit_entry: int
+    reserved_ns: int
+    reserved_tokens: int
+    # route
+    plan: Any
+    target: Any
+    upstream_model: Any
+    """The model name that the target is sent."""
+    target_limit_entry: int
+    attempts: int
+    counted: bool
+    """The attempt is counted as in flight at its target."""
+    retried_fresh: bool
+    fallback_groups: list[str] | None
+    """Groups not yet turned to; None: not looked up."""
+    retries_left: int
+    fallbacks: int
+    tried: list[Any] | None
+    """Targets that failed, of the group being tried."""
+    trail: list[tuple[str, str]] | None
+    """What failed before: (deployment id, reason)."""
+    routed_ns: int
+    # forward
+    connection: Any
+    pool: Any
+    """The pool that it waits in."""
+    fresh: bool
+    """The next connection must be a new one."""
+    connected_ns: int
+    sent_ns: int
+    deadline_ns: int
+    """When the present phase has taken too long; 0: never."""
+    timer: Any
+    # relay
+    phase: int
+    status: int
+    first_byte_ns: int
+    relay_ns: int
+    """From the arrival of the segment that the answer's head went out with, to its going out (a
+    duration).
+    """
+    first_content_ns: int
+    progress_ns: int
+    """Last time that an event (not a comment) passed."""
+    scanner: Any
+    """Of the answer's body; None: it is not looked at."""
+    held: list[bytes] | None
+    """What came before the first content, while another deployment could still be asked."""
+    held_bytes: int
+    held_since_ns: int
+    events: int
+    """Events seen when progress_ns was set."""
+    error_content: bytearray | None
+    """An error answer's body, while it is collected."""
+    tail: bytes
+    """An unfinished event, when usage is to be taken out."""
+    boundary: int
+    """In tail + the last payload: behind its last complete event; and the event to take out, if
+    any.
+    """
+    cut_start: int
+    cut_end: int
+    head_sent: bool
+    chunked_out: bool
+    bytes_out: int
+    # settle, record
+    finished: bool
+    error_kind: str
+    failure: Any
+    """What to tell the client if no further attempt is made."""
+
+    def __init__(self, downstream: Any, reader: RequestReader, start_ns: int) -> None:
+        # A new one is all zeros and None: this is the rest.
         self.downstream = downstream
         self.reader = reader
         self.request_id = b""
-        self.client_request_id: bytes | None = None
-        """The client's own x-request-id: echoed and logged, never used as a key."""
         self.start_ns = start_ns
-        """First byte of the head."""
-        self.read_ns = 0
-        """Last byte of the body; TTFT counts from here."""
         self.body = b""
-        self.body_start = 0
-        self.body_end = 0
-        self.upload: Any = None
-        """A body that is streamed, not held (multipart)."""
         self.upload_read = True
-        """Nothing of the request's body is still to come."""
         self.keep_alive = True
-        # endpoint
-        self.endpoint: Any = None
-        """The Endpoint; None only of a request that was refused before it had one."""
-        # peek
-        self.model: str | None = None
-        self.stream = False
-        self.strip_usage = False
-        """We ask for the usage event, the client did not: it is taken out again."""
-        self.wants_strip = False
-        """strip_usage as it was before an answer turned out to be no event stream."""
         self.max_tokens = -1
-        # authenticate
-        self.snapshot: Any = None
-        """The Snapshot that this request started with, and keeps; and what the worker made of
-        it.
-        """
-        self.catalog: Any = None
-        self.refusal: Any = None
-        """An error that was clear from the head: told when the (small) body has been read."""
-        self.principal: Any = None
-        self.authenticated_ns = 0
-        # limit
         self.limit_entry = -1
-        self.reserved_ns = 0
-        self.reserved_tokens = 0
-        # route
-        self.plan: Any = None
-        self.target: Any = None
-        self.upstream_model: Any = None
-        """The model name that the target is sent."""
         self.target_limit_entry = -1
-        self.attempts = 0
-        self.counted = False
-        """The attempt is counted as in flight at its target."""
-        self.retried_fresh = False
-        self.fallback_groups: list[str] | None = None
-        """Groups not yet turned to; None: not looked up."""
         self.retries_left = -1
-        self.fallbacks = 0
-        self.tried: list[Any] | None = None
-        """Targets that failed, of the group being tried."""
-        self.trail: list[tuple[str, str]] | None = None
-        """What failed before: (deployment id, reason)."""
-        self.routed_ns = 0
-        # forward
-        self.connection: Any = None
-        self.pool: Any = None
-        """The pool that it waits in."""
-        self.fresh = False
-        """The next connection must be a new one."""
-        self.connected_ns = 0
-        self.sent_ns = 0
-        self.deadline_ns = 0
-        """When the present phase has taken too long; 0: never."""
-        self.timer: Any = None
-        # relay
-        self.phase = PHASE_LOCAL
-        self.status = 0
-        self.first_byte_ns = 0
-        self.relay_ns = 0
-        """From the arrival of the segment that the answer's head went out with, to its going out (a
-        duration).
-        """
-        self.first_content_ns = 0
-        self.progress_ns = 0
-        """Last time that an event (not a comment) passed."""
-        self.scanner: Any = None
-        """Of the answer's body; None: it is not looked at."""
-        self.held: list[bytes] | None = None
-        """What came before the first content, while another deployment could still be asked."""
-        self.held_bytes = 0
-        self.held_since_ns = 0
-        self.events = 0
-        """Events seen when progress_ns was set."""
-        self.error_content: bytearray | None = None
-        """An error answer's body, while it is collected."""
         self.tail = b""
-        """An unfinished event, when usage is to be taken out."""
-        self.boundary = 0
-        """In tail + the last payload: behind its last complete event; and the event to take out, if
-        any.
-        """
         self.cut_start = -1
         self.cut_end = -1
-        self.head_sent = False
-        self.chunked_out = False
-        self.bytes_out = 0
-        # settle, record
-        self.finished = False
         self.error_kind = ""
-        self.failure: Any = None
-        """What to tell the client if no further attempt is made."""

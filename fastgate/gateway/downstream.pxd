@@ -3,12 +3,19 @@ cimport cython
 from fastgate._core.http1 cimport RequestReader
 from fastgate.gateway.clock cimport monotonic_ns
 from fastgate.gateway.context cimport Context, Sender
+from fastgate.gateway.pipeline cimport Pipeline
 from fastgate.gateway.shared cimport Shared
 from fastgate.upstream.socketio cimport plain_fd, send_now
+
+# Imported or set by the .py; as C integers they are compared without making objects.
+cdef int IDLE, HEAD, BODY, BUSY, LINGER, FORM
+cdef long long REFUSED_BODY_BYTES, LINGER_NS
+
 
 cdef class Downstream(Sender):
     # connection
     cdef public Shared worker
+    cdef public Pipeline pipeline
     cdef public object transport
     cdef public int fd
     cdef public bint unsent

@@ -32,7 +32,7 @@ from fastgate.upstream.socketio import plain_fd, send_now
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["BODY", "BUSY", "HEAD", "IDLE", "LINGER", "Downstream"]
+__all__ = ["Downstream"]
 
 IDLE = 0
 HEAD = 1
@@ -56,6 +56,7 @@ class Downstream(Sender):
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
+        self.pipeline = worker.pipeline
         self.transport: Any = None
         self.fd = -1
         """The socket, for sending past the transport; -1: not to be done (TLS, or closed)."""
@@ -113,7 +114,7 @@ class Downstream(Sender):
         context = self.context
         if context is not None:
             self.context = None
-            self.worker.pipeline.on_client_gone(context)
+            self.pipeline.on_client_gone(context)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,18 +126,18 @@ class Downstream(Sender):
         self.pending = None
         self.worker.on_close(self)
         if context is not None and self.state in (BODY, BUSY):
-            self.worker.pipeline.on_client_gone(context)
+            self.pipeline.on_client_gone(context)
 
     def pause_writing(self) -> None:
         self.write_paused = True
         self._watch_sending()
         if self.context is not None:
-            self.worker.pipeline.on_client_full(self.context)
+            self.pipeline.on_client_full(self.context)
 
     def resume_writing(self) -> None:
         self.write_paused = False
         if self.context is not None:
-            self.worker.pipeline.on_client_drained(self.context)
+            self.pipeline.on_client_drained(self.context)
         elif self.pending is not None:
             self.worker.loop.call_soon(self._next_pending)
 
@@ -182,7 +183,7 @@ class Downstream(Sender):
         context = Context(self, reader, at_ns)
         context.keep_alive = reader.keep_alive and not worker.draining
         self.context = context
-        worker.pipeline.on_head(context)
+        self.pipeline.on_head(context)
         if reader.complete:
             self._dispatch()
             return True
@@ -202,7 +203,7 @@ class Downstream(Sender):
         if reader.expect_continue and not left:
             self.transport.write(CONTINUE)
         if streamed:
-            worker.pipeline.on_upload_start(context)
+            self.pipeline.on_upload_start(context)
         return True
 
     def _on_body(self, data: bytes, position: int) -> int:
@@ -253,7 +254,7 @@ class Downstream(Sender):
     def _dispatch(self) -> None:
         self.state = BUSY
         self.deadline_ns = self.body_deadline_ns = 0
-        self.worker.pipeline.on_request(self.context)
+        self.pipeline.on_request(self.context)
 
     def _keep(self, data: bytes) -> None:
         if self.pending is None:
@@ -331,7 +332,7 @@ class Downstream(Sender):
         context = self.context
         if context is not None and not context.finished:
             context.keep_alive = False
-            self.worker.pipeline.fail(context, error)
+            self.pipeline.fail(context, error)
             return
         self.worker.on_refused(error)
         self.write(response(error.status, error_body(error), keep_alive=False, fields=error.fields))
@@ -373,6 +374,10 @@ class Downstream(Sender):
             self.transport.abort()
         else:
             self.close()
+
+    def lingering(self) -> bool:
+        """Has the last word been said?"""
+        return self.state == LINGER
 
     def _last_words(self) -> None:
         """Turn to LINGER: what is not sent yet may take its time, as long as it goes on."""

@@ -8,11 +8,15 @@ from fastgate.gateway.clock cimport monotonic_ns
 from fastgate.gateway.context cimport Context, Sender
 from fastgate.gateway.limit cimport settle
 from fastgate.gateway.record cimport Recorder, tokens_used
-from fastgate.upstream.connection cimport Connection
+from fastgate.gateway.shared cimport Shared
+from fastgate.upstream.connection cimport Connection, Sink
 from fastgate.upstream.pool cimport Pool
 
-cdef class Endings:
-    cdef public object worker
+cdef int LOCAL
+
+
+cdef class Endings(Sink):
+    cdef public Shared worker
     cdef public LimitTable limits
     cdef public Recorder recorder
     cdef public Attempts attempts

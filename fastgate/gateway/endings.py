@@ -10,11 +10,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fastgate.errors import LimitExceeded
-from fastgate.gateway import endpoint as endpoints
 from fastgate.gateway.clock import monotonic_ns
+from fastgate.gateway.endpoint import LOCAL
 from fastgate.gateway.limit import settle
 from fastgate.gateway.record import tokens_used
 from fastgate.gateway.respond import error_body, response
+from fastgate.upstream.connection import Sink
 
 if TYPE_CHECKING:
     from fastgate.errors import GatewayError
@@ -25,7 +26,7 @@ __all__ = ["Endings"]
 _log = logging.getLogger("fastgate.pipeline")
 
 
-class Endings:
+class Endings(Sink):
     """The part of the pipeline that ends requests."""
 
     def __init__(self, worker: Any, limits: Any, recorder: Any) -> None:
@@ -138,9 +139,7 @@ class Endings:
         context.finished = True
         self.active.discard(context)
         settle(context, self.limits, now_ns, tokens_used(context))
-        if (
-            context.endpoint is not None and context.endpoint.kind < endpoints.LOCAL
-        ) or context.error_kind:
+        if (context.endpoint is not None and context.endpoint.kind < LOCAL) or context.error_kind:
             try:
                 self.recorder.record(context, now_ns)
             except Exception:

@@ -1,5 +1,7 @@
 cimport cython
 
+cdef dict _BY_PATH
+
 
 @cython.final
 cdef class Endpoint:
@@ -10,3 +12,13 @@ cdef class Endpoint:
     cdef readonly str protocol
     cdef readonly bint public
     cdef readonly bint injects_usage
+
+
+@cython.final
+cdef class Match:
+    cdef readonly Endpoint endpoint
+    cdef readonly str model
+
+
+@cython.locals(found=Match)
+cpdef Match match(bytes path)

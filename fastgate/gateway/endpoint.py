@@ -55,8 +55,6 @@ class Endpoint:
 class Match:
     """What a path led to."""
 
-    __slots__ = ("endpoint", "model")
-
     def __init__(self, endpoint: Endpoint, model: str | None = None) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -107,7 +105,7 @@ _DEPLOYMENT_PREFIXES = (b"/engines/", b"/openai/deployments/")
 
 def match(path: bytes) -> Match | None:
     """Return what `path` (no query) asks for; None: nothing that we know."""
-    found = _BY_PATH.get(path)
+    found: Match | None = _BY_PATH.get(path)
     if found is not None:
         return found
     for prefix in _MODEL_PREFIXES:

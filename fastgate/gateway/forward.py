@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastgate._core.fields import forward_fields
 from fastgate._core.http1 import build_request_head
 
 if TYPE_CHECKING:
@@ -38,15 +39,17 @@ def send(context: Context, connection: Connection, peek: Peek) -> None:
         None if model == scan.model else model,
         context.strip_usage,
     )
+    joined = len(body) <= JOIN_BYTES
     head = build_request_head(
         target.prefix(context.endpoint.suffix),
         context.reader,
         target.allowed,
-        b"content-type: application/json\r\nx-request-id: %b\r\n" % context.request_id,
+        forward_fields(context.request_id, True),
         len(body),
+        body if joined else None,
     )
-    if len(body) <= JOIN_BYTES:
-        connection.write(head + body)
+    if joined:
+        connection.write(head)
     else:
         connection.write_all([head, body])
 
@@ -60,7 +63,7 @@ def send_upload(context: Context, connection: Connection, length: int, parts: li
         target.prefix(context.endpoint.suffix),
         context.reader,
         target.allowed_form,
-        b"x-request-id: %b\r\n" % context.request_id,
+        forward_fields(context.request_id, False),
         length,
     )
     connection.write_all([head, *parts])

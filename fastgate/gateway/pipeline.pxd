@@ -1,26 +1,34 @@
 cimport cython
 
-from fastgate._core.http1 cimport ResponseReader
+from fastgate._core.fields cimport answer_fields, request_id
+from fastgate._core.http1 cimport RequestReader, ResponseReader, as_chunk
 from fastgate._core.sse cimport Scanner
-from fastgate.gateway.catalog cimport Choice, Plan, Target
-from fastgate.gateway.context cimport Context
+from fastgate.config.principal cimport Principal
 from fastgate.gateway.authenticate cimport authenticate
-from fastgate.gateway.clock cimport monotonic_ns
+from fastgate.gateway.catalog cimport Catalog, Choice, Plan, Target
+from fastgate.gateway.clock cimport monotonic_ns, unix_ms
+from fastgate.gateway.context cimport Context
 from fastgate.gateway.endings cimport Endings
+from fastgate.gateway.endpoint cimport Endpoint, Match, match
 from fastgate.gateway.forward cimport send
 from fastgate.gateway.limit cimport reserve
 from fastgate.gateway.peek cimport Peek
 from fastgate.gateway.record cimport overhead_ns
-from fastgate.gateway.relay cimport answer_head, as_chunk, frame, look
+from fastgate.gateway.relay cimport answer_head, frame, look
 from fastgate.gateway.relay cimport start as start_relay
 from fastgate.gateway.route cimport Router
 from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
 
+# Imported by the .py; as C integers they are compared without making objects.
+cdef int PHASE_BODY, PHASE_CONNECT, PHASE_ERROR_BODY, PHASE_HEAD
+cdef int CONTROL, JSON, LOCAL
+cdef int CONTENT, EVENTS
+cdef Py_ssize_t HELD_BYTES, JOIN_BYTES
+cdef long long HELD_NS
 
-@cython.final
 cdef class Pipeline(Endings):
-    cdef public object catalog
+    cdef public Catalog catalog
     cdef public object snapshot
     cdef public Router router
     cdef public Peek peek
@@ -30,8 +38,13 @@ cdef class Pipeline(Endings):
     cdef public long long ping_ns
     cdef public long long max_wait_ns
 
+    @cython.locals(reader=RequestReader, found=Match, endpoint=Endpoint, client_id=bytes)
     cpdef on_head(self, Context context)
+
+    @cython.locals(now_ns="long long", kind=int)
     cpdef on_request(self, Context context)
+
+    @cython.locals(plan=Plan, principal=Principal, model=str)
     cpdef admit(self, Context context, long long now_ns)
     cpdef start(self, Context context)
 
@@ -40,13 +53,15 @@ cdef class Pipeline(Endings):
 
     @cython.locals(pool=Pool, connection=Connection)
     cpdef call(self, Context context, Target target, long long now_ns)
+
+    @cython.locals(target=Target, now_ns="long long")
     cpdef send(self, Context context, Connection connection)
 
     @cython.locals(
-        connection=Connection, reader=ResponseReader, position=Py_ssize_t, end=Py_ssize_t,
-        now_ns="long long",
+        context=Context, connection=Connection, reader=ResponseReader, position=Py_ssize_t,
+        end=Py_ssize_t, now_ns="long long",
     )
-    cpdef on_upstream_data(self, Context context, bytes data)
+    cpdef on_upstream_data(self, object held, bytes data)
 
     @cython.locals(scanner=Scanner, seen=int, out=bytes, whole=Py_ssize_t)
     cdef _pass_on(
@@ -54,9 +69,12 @@ cdef class Pipeline(Endings):
         long long now_ns,
     )
 
-    @cython.locals(fields=bytes, head=bytes, held=list, target=Target)
+    @cython.locals(
+        fields=bytes, head=bytes, target=Target, principal=Principal, joined=bint,
+        requests_limit="long long", requests_left="long long", tokens_limit="long long",
+        tokens_left="long long",
+    )
     cpdef send_head(
         self, Context context, ResponseReader reader, bytes out, Py_ssize_t whole_bytes,
         long long now_ns,
     )
-    cdef bytes _limit_fields(self, Context context, long long now_ns)

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import logging
 import re
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from fastgate._core.fields import answer_fields, limit_fields, request_id
-from fastgate._core.http1 import ProtocolError
+from fastgate._core.fields import answer_fields, request_id
+from fastgate._core.http1 import ProtocolError, as_chunk
 from fastgate.errors import (
     BadRequest,
     GatewayError,
@@ -29,11 +28,10 @@ from fastgate.errors import (
     Unavailable,
     UpstreamBroken,
 )
-from fastgate.gateway import endpoint as endpoints
 from fastgate.gateway import local
 from fastgate.gateway.attempts import Attempts
 from fastgate.gateway.authenticate import authenticate
-from fastgate.gateway.clock import monotonic_ns
+from fastgate.gateway.clock import monotonic_ns, unix_ms
 from fastgate.gateway.context import (
     PHASE_BODY,
     PHASE_CONNECT,
@@ -41,11 +39,12 @@ from fastgate.gateway.context import (
     PHASE_HEAD,
 )
 from fastgate.gateway.endings import Endings
+from fastgate.gateway.endpoint import CONTROL, JSON, LOCAL, match
 from fastgate.gateway.forward import send
 from fastgate.gateway.limit import reserve
 from fastgate.gateway.peek import Peek
 from fastgate.gateway.record import overhead_ns
-from fastgate.gateway.relay import EVENTS, LAST_CHUNK, answer_head, as_chunk, frame, look
+from fastgate.gateway.relay import EVENTS, answer_head, frame, look
 from fastgate.gateway.relay import start as start_relay
 from fastgate.gateway.upload import Upload
 
@@ -96,7 +95,7 @@ class Pipeline(Endings):
         `context.refusal`.
         """
         self.sequence += 1
-        context.request_id = request_id(time_ns() // 1_000_000, self.epoch, self.sequence)
+        context.request_id = request_id(unix_ms(), self.epoch, self.sequence)
         context.snapshot = self.snapshot
         context.catalog = self.catalog
         self.active.add(context)
@@ -105,7 +104,7 @@ class Pipeline(Endings):
         if client_id is not None and _CLIENT_ID.match(client_id):
             context.client_request_id = client_id
         try:
-            found = endpoints.match(reader.path())
+            found = match(reader.path())
             if found is None:
                 raise NotFound(
                     f"Not Found: {reader.method().decode()} {local.shown_path(reader.path())}"
@@ -138,13 +137,13 @@ class Pipeline(Endings):
             if context.refusal is not None:
                 raise context.refusal
             kind = context.endpoint.kind
-            if kind == endpoints.JSON:
+            if kind == JSON:
                 self.peek.look(context)
                 self.admit(context, now_ns)
                 self.start(context)
-            elif kind == endpoints.LOCAL:
+            elif kind == LOCAL:
                 local.answer(self, context)
-            elif kind == endpoints.CONTROL:
+            elif kind == CONTROL:
                 self.call(context, local.control_target(self, context), monotonic_ns())
             else:
                 raise BadRequest("expected a multipart/form-data body")
@@ -165,7 +164,11 @@ class Pipeline(Endings):
         model = context.model
         plan = context.catalog.plan(model)
         principal = context.principal
-        if not principal.all_models and not context.snapshot.allows(principal, model):
+        if not (
+            principal.all_models
+            or model in principal.names
+            or context.snapshot.allows(principal, model)
+        ):
             raise ModelDenied(
                 "key not allowed to access model. This key can only access "
                 f"models={principal.models}. Tried to access {model}",
@@ -235,7 +238,7 @@ class Pipeline(Endings):
         connection.begin(context)
         if context.upload is not None:
             context.upload.start(connection)
-        elif context.endpoint.kind == endpoints.CONTROL:
+        elif context.endpoint.kind == CONTROL:
             local.send_to_control(context, connection)
         else:
             send(context, connection, self.peek)
@@ -252,8 +255,9 @@ class Pipeline(Endings):
         context.pool = None
         self.attempts.on_connect_failed(context, kind, detail)
 
-    def on_upstream_data(self, context: Context, data: bytes) -> None:
-        """Stage relay: one segment of the answer."""
+    def on_upstream_data(self, held: Any, data: bytes) -> None:
+        """Stage relay: one segment of the answer to the Context `held`."""
+        context: Context = held
         connection = context.connection
         reader = connection.reader
         now_ns = monotonic_ns()
@@ -341,6 +345,13 @@ class Pipeline(Endings):
         # What came before the first content was held back: that wait is the engine's, not ours.
         context.relay_ns = monotonic_ns() - now_ns
         target = context.target
+        principal = context.principal
+        requests_limit = tokens_limit = -1
+        requests_left = tokens_left = 0
+        if context.limit_entry >= 0:
+            requests_limit, tokens_limit = principal.rpm, principal.tpm
+            requests_left = requests_limit - self.limits.requests_used(context.limit_entry, now_ns)
+            tokens_left = tokens_limit - self.limits.tokens_used(context.limit_entry, now_ns)
         fields = answer_fields(
             context.request_id,
             context.client_request_id,
@@ -351,31 +362,21 @@ class Pipeline(Endings):
             context.connected_ns - context.routed_ns,
             now_ns - context.sent_ns,
             overhead_ns(context, now_ns),
+            requests_limit,
+            requests_left,
+            tokens_limit,
+            tokens_left,
         )
-        if context.limit_entry >= 0:
-            fields += self._limit_fields(context, now_ns)
-        head = answer_head(context, reader, fields, whole_bytes)
-        held = context.held
-        if held is None:
-            context.bytes_out += len(out)
-            if len(out) <= JOIN_BYTES:
-                context.downstream.write(head + out)
-            else:
-                context.downstream.write_all([head, out])
-            return
-        context.held = None
-        context.bytes_out += context.held_bytes + len(out)
-        context.downstream.write(b"".join((head, *held, out)))
-
-    def _limit_fields(self, context: Context, now_ns: int) -> bytes:
-        principal = context.principal
-        entry = context.limit_entry
-        requests_left = tokens_left = -1
-        if principal.rpm >= 0:
-            requests_left = principal.rpm - self.limits.requests_used(entry, now_ns)
-        if principal.tpm >= 0:
-            tokens_left = principal.tpm - self.limits.tokens_used(entry, now_ns)
-        return limit_fields(principal.rpm, requests_left, principal.tpm, tokens_left)
+        if context.held is not None:
+            out = b"".join([*context.held, out])
+            context.held = None
+        context.bytes_out += len(out)
+        joined = len(out) <= JOIN_BYTES
+        head = answer_head(context, reader, fields, whole_bytes, out if joined else None)
+        if joined:
+            context.downstream.write(head)
+        else:
+            context.downstream.write_all([head, out])
 
     def on_upstream_lost(
         self, context: Context, connection: Connection, error: Exception | None
@@ -405,7 +406,7 @@ class Pipeline(Endings):
             context.scanner.feed_eof()
         rest = context.tail
         if context.chunked_out:
-            rest = as_chunk(rest) + LAST_CHUNK
+            rest = as_chunk(rest, True)
         if not context.head_sent:
             self.send_head(context, reader, rest, -1, monotonic_ns())
         elif rest:

@@ -6,13 +6,14 @@ logged holds no key, no prompt and no answer. Failing to record must never fail 
 
 from __future__ import annotations
 
-from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fastgate.gateway.clock import unix_ms
+
 if TYPE_CHECKING:
-    from fastgate.gateway.context import Context
+    from fastgate.gateway.context import Context, Sender
 
 __all__ = ["Recorder", "overhead_ns", "tokens_used"]
 
@@ -27,17 +28,16 @@ class Recorder:
         self.log: Any = None
         """The AccessLog, and its buffer; None: there is none."""
         self.lines: Any = None
-        self.counters: dict[Any, Any] = {}
-        self.durations: dict[Any, Any] = {}
-        self.overheads: dict[str, Any] = {}
-        self.log_prefix = b""
-        self.log_prefix_ms = 0
+        self.errors: dict[tuple[str, str], Any] = {}
+        self.series: dict[tuple[str, str, str, int], tuple[Any, Any, Any]] = {}
+        """Requests, durations and overheads, by endpoint, model, deployment and status."""
 
     def record(self, context: Context, now_ns: int) -> None:
         """Count and log a request that is over."""
         scanner = context.scanner
         plan = context.plan
         target = context.target
+        last = context.downstream
         input_tokens = output_tokens = -1
         if scanner is not None:
             input_tokens = scanner.input_tokens
@@ -49,74 +49,73 @@ class Recorder:
             upstream_ns = context.first_byte_ns - context.sent_ns
         if context.first_content_ns and context.read_ns:
             ttft_ns = context.first_content_ns - context.read_ns
-        name = "" if context.endpoint is None else context.endpoint.name
-        model = deployment = "none"
         if plan is not None:
-            model = plan.label
             if input_tokens > 0:
                 plan.input_tokens.add(input_tokens)
             if output_tokens > 0:
                 plan.output_tokens.add(output_tokens)
         if target is not None:
-            deployment = target.id
             if upstream_ns > 0:
                 target.upstream_time.record(upstream_ns)
             if ttft_ns > 0:
                 target.ttft.record(ttft_ns)
-        self._count(context, model, deployment)
-        histogram = self.durations.get((name, model))
-        if histogram is None:
-            histogram = self.durations[(name, model)] = self.metrics.histogram(
-                "fastgate_request_duration_seconds", endpoint=name, model=model
-            )
-        histogram.record(total_ns)
+        if (
+            last.last_status != context.status
+            or last.last_plan is not plan
+            or last.last_target is not target
+            or last.last_endpoint is not context.endpoint
+        ):
+            self._remember(context, last)
+        last.last_requests.add(1)
+        last.last_durations.record(total_ns)
         if context.sent_ns:
-            histogram = self.overheads.get(name)
-            if histogram is None:
-                histogram = self.overheads[name] = self.metrics.histogram(
-                    "fastgate_overhead_seconds", endpoint=name
-                )
-            histogram.record(spent_ns)
+            last.last_overheads.record(spent_ns)
         if self.lines is not None:
-            self._log(context, now_ns, deployment, total_ns, ttft_ns, upstream_ns, spent_ns)
+            self._log(context, last, total_ns, ttft_ns, upstream_ns, spent_ns)
 
     def error(self, source: str, kind: str) -> None:
         """Count an error."""
         key = (source, kind)
-        counter = self.counters.get(key)
+        counter = self.errors.get(key)
         if counter is None:
-            counter = self.counters[key] = self.metrics.counter(
+            counter = self.errors[key] = self.metrics.counter(
                 "fastgate_errors_total", source=source, kind=kind
             )
         counter.add(1)
 
-    def _count(self, context: Context, model: str, deployment: str) -> None:
+    def _remember(self, context: Context, last: Sender) -> None:
+        """Look up what a request counts under; most requests of a connection repeat the last
+        one's.
+        """
         name = "" if context.endpoint is None else context.endpoint.name
+        model = "none" if context.plan is None else context.plan.label
+        deployment = "none" if context.target is None else context.target.id
         key = (name, model, deployment, context.status)
-        counter = self.counters.get(key)
-        if counter is None:
-            counter = self.counters[key] = self.metrics.counter(
-                "fastgate_requests_total",
-                endpoint=name,
-                model=model,
-                deployment=deployment,
-                code=str(context.status),
+        series = self.series.get(key)
+        if series is None:
+            metrics = self.metrics
+            series = self.series[key] = (
+                metrics.counter(
+                    "fastgate_requests_total",
+                    endpoint=name,
+                    model=model,
+                    deployment=deployment,
+                    code=str(context.status),
+                ),
+                metrics.histogram("fastgate_request_duration_seconds", endpoint=name, model=model),
+                metrics.histogram("fastgate_overhead_seconds", endpoint=name),
             )
-        counter.add(1)
-
-    def _prefix(self, now_ns: int) -> bytes:
-        # The time is written anew once a millisecond.
-        now_ms = now_ns // 1_000_000
-        if now_ms != self.log_prefix_ms:
-            self.log_prefix_ms = now_ms
-            self.log_prefix = b'{"ts":%.3f,' % time()
-        return self.log_prefix
+        last.last_requests, last.last_durations, last.last_overheads = series
+        last.last_plan = context.plan
+        last.last_target = context.target
+        last.last_endpoint = context.endpoint
+        last.last_status = context.status
+        last.last_strings = None
 
     def _log(
         self,
         context: Context,
-        now_ns: int,
-        deployment: str,
+        last: Sender,
         total_ns: int,
         ttft_ns: int,
         upstream_ns: int,
@@ -127,11 +126,11 @@ class Recorder:
         if scanner is not None:
             input_tokens = scanner.input_tokens
             output_tokens = scanner.output_tokens
-        strings = self._strings(context, deployment)
-        prefix = self._prefix(now_ns)
+        strings = self._strings(context, last)
+        at_ms = unix_ms()
         for _ in range(2):
             if self.lines.add(
-                prefix,
+                at_ms,
                 context.request_id,
                 strings,
                 context.status,
@@ -148,38 +147,30 @@ class Recorder:
                 return
             self.log.flush()
 
-    def _strings(self, context: Context, deployment: str) -> bytes:
-        """Return the members that say who asked for what; most requests repeat the last one's."""
-        downstream = context.downstream
+    def _strings(self, context: Context, last: Sender) -> bytes:
+        """Return the members that say who asked for what."""
         # After a fallback the plan is that of another model than the client named.
         plain = (
-            context.client_request_id is None and not context.error_kind and not context.fallbacks
-        )
-        if (
-            plain
+            context.client_request_id is None
+            and not context.error_kind
+            and not context.fallbacks
             and context.trail is None
-            and downstream.log_principal is context.principal
-            and downstream.log_plan is context.plan
-            and downstream.log_target is context.target
-            and downstream.log_endpoint is context.endpoint
-        ):
-            known: bytes = downstream.log_strings
-            return known
+        )
+        if plain and last.last_strings is not None and last.last_principal is context.principal:
+            return last.last_strings
         principal = context.principal
-        who: bytes = b"" if principal is None else principal.log_members
+        members: bytes = b"" if principal is None else principal.log_members
         endpoint = "" if context.endpoint is None else context.endpoint.name
         model = "" if context.plan is None else context.model
-        members = (
-            f'"client":"{downstream.peer}","endpoint":"{endpoint}",'
+        deployment = "none" if context.target is None else context.target.id
+        members += (
+            f'"client":"{last.peer}","endpoint":"{endpoint}",'
             f'"model":"{model}","deployment":"{deployment}",'
         ).encode()
-        if plain and context.trail is None:
-            downstream.log_principal = principal
-            downstream.log_plan = context.plan
-            downstream.log_target = context.target
-            downstream.log_endpoint = context.endpoint
-            downstream.log_strings = who + members
-            return who + members
+        if plain:
+            last.last_principal = principal
+            last.last_strings = members
+            return members
         if context.client_request_id is not None:
             members += b'"client_request_id":%b,' % _json(
                 context.client_request_id.decode("latin-1")
@@ -188,7 +179,7 @@ class Recorder:
             members += f'"error":"{context.error_kind}",'.encode()
         if context.trail:
             members += b'"tried":%b,' % _json(context.trail)
-        return who + members
+        return members
 
 
 def overhead_ns(context: Context, now_ns: int) -> int:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastgate._core.http1 import NameSet, build_response_head
+from fastgate._core.http1 import NameSet, as_chunk, build_response_head
 from fastgate._core.sse import Scanner
 
 if TYPE_CHECKING:
     from fastgate._core.http1 import ResponseReader
     from fastgate.gateway.context import Context
 
-__all__ = ["answer_head", "as_chunk", "frame", "look", "start"]
+__all__ = ["answer_head", "frame", "look", "start"]
 
 # Kinds of fastgate._core.sse.Scanner.
 EVENTS = 0
@@ -29,7 +29,9 @@ DOCUMENT = 1
 # A usage event has some 300 bytes.
 MAX_TAIL_BYTES = 64 * 1024
 
-LAST_CHUNK = b"0\r\n\r\n"
+# Of ResponseReader.content_kind().
+EVENT_STREAM = 1
+NEITHER = 0
 
 # Fields of an answer that concern the peer's own connection or site, or that we write ourselves.
 # All hop-by-hop fields are left out besides (RFC 9110 7.6.1).
@@ -57,40 +59,42 @@ DENIED = NameSet(
 
 def start(context: Context, reader: ResponseReader) -> bool:
     """Prepare for the body of the answer whose head was read; True: it is an event stream."""
-    kind = reader.value(b"content-type") or b""
+    kind = reader.content_kind()
     context.tail = b""
-    events = kind[:17].lower() == b"text/event-stream"
+    events = kind == EVENT_STREAM
     context.scanner = None
-    if events or kind[:16].lower() == b"application/json":
+    if kind != NEITHER:
         context.scanner = Scanner()
         context.scanner.reset(EVENTS if events else DOCUMENT)
     if not events:
         context.strip_usage = False
     # RFC 9112 6.1: chunked is for HTTP/1.1 clients only; others read until the connection ends.
     unknown = reader.content_length < 0 or context.strip_usage
-    bodiless = reader.status in (204, 304)
+    bodiless = reader.status == 204 or reader.status == 304
     context.chunked_out = unknown and not bodiless and context.reader.minor_version == 1
     if unknown and not bodiless and not context.chunked_out:
         context.keep_alive = False
     return events
 
 
-def answer_head(context: Context, reader: ResponseReader, fields: bytes, whole_bytes: int) -> bytes:
-    """Return the head to send downstream. `whole_bytes`: the body's length when all of it is here,
-    else -1.
+def answer_head(
+    context: Context, reader: ResponseReader, fields: bytes, whole_bytes: int, body: bytes | None
+) -> bytes:
+    """Return the head to send downstream, and `body` behind it. `whole_bytes`: the body's length
+    when all of it is here, else -1.
     """
     length = reader.content_length
     if context.chunked_out:
         length = -1
     elif whole_bytes >= 0:
         length = whole_bytes
-    elif length < 0 or context.strip_usage or reader.status in (204, 304):
+    elif length < 0 or context.strip_usage or reader.status == 204 or reader.status == 304:
         length = -2
     if not context.keep_alive:
         fields += b"connection: close\r\n"
     elif context.reader.minor_version == 0:
         fields += b"connection: keep-alive\r\n"
-    return build_response_head(reader.status, reader, DENIED, fields, length)
+    return build_response_head(reader.status, reader, DENIED, fields, length, body)
 
 
 def look(context: Context, reader: ResponseReader, data: bytes, last: bool) -> int:
@@ -140,8 +144,7 @@ def frame(context: Context, reader: ResponseReader, data: bytes, start: int, end
         payload = _cut(context, context.tail + reader.payload(data), last)
         if not context.chunked_out:
             return payload
-        framed = as_chunk(payload)
-        return framed + LAST_CHUNK if last else framed
+        return as_chunk(payload, last)
     if reader.chunked:
         if context.chunked_out and reader.whole:
             return (
@@ -149,17 +152,10 @@ def frame(context: Context, reader: ResponseReader, data: bytes, start: int, end
             )
         if not context.chunked_out:
             return reader.payload(data)
-        return reader.chunk(data) + LAST_CHUNK if last else reader.chunk(data)
+        return reader.chunk(data, last)
     if context.chunked_out:
-        return reader.chunk(data) + LAST_CHUNK if last else reader.chunk(data)
+        return reader.chunk(data, last)
     return reader.payload(data)
-
-
-def as_chunk(payload: bytes) -> bytes:
-    """Return `payload` as one HTTP chunk; nothing for nothing, since an empty chunk would end the
-    body.
-    """
-    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
 def _slice(data: bytes, start: int, end: int) -> bytes:

@@ -1,7 +1,4 @@
-from fastgate.gateway.pipeline cimport Pipeline
-
 cdef class Shared:
-    cdef public Pipeline pipeline
     cdef public object loop
     cdef public object limits
     cdef public object tls

@@ -21,7 +21,6 @@ class Shared:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.pipeline: Any = None
         self.limits: Any = None
         self.tls: ssl.SSLContext | None = None
         self.draining = False

@@ -12,10 +12,10 @@ import re
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from fastgate._core.http1 import as_chunk
 from fastgate.errors import BadRequest, GatewayError, TooLarge
 from fastgate.gateway.form import FormScan, boundary_of, model_part
 from fastgate.gateway.forward import send_upload
-from fastgate.gateway.relay import LAST_CHUNK, as_chunk
 
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
@@ -78,10 +78,8 @@ class Upload:
         self.state = STREAMING
         kept = bytes(self._kept)
         self._kept = bytearray()
-        parts = [as_chunk(kept) if self._chunked else kept]
-        if self._chunked and self._complete:
-            parts.append(LAST_CHUNK)
-        send_upload(self._context, connection, self._length, parts)
+        part = as_chunk(kept, self._complete) if self._chunked else kept
+        send_upload(self._context, connection, self._length, [part])
         if not connection.write_paused:
             self._context.downstream.resume_reading()
 
@@ -146,5 +144,4 @@ class Upload:
         if not self._chunked:
             connection.write(payload)
             return
-        framed = as_chunk(payload)
-        connection.write(framed + LAST_CHUNK if self._complete else framed)
+        connection.write(as_chunk(payload, self._complete))

@@ -26,7 +26,7 @@ from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
 from fastgate.gateway.catalog import Catalog, Target
-from fastgate.gateway.downstream import LINGER, Downstream
+from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
@@ -243,7 +243,7 @@ class Worker(Shared):
         if not accept:
             self._stop_accepting()
         for downstream in list(self.downstreams):
-            if downstream.context is None and downstream.served and downstream.state != LINGER:
+            if downstream.context is None and downstream.served and not downstream.lingering():
                 # Between two requests: the client finds it closed and opens another.
                 downstream.transport.close()
         self.loop.call_later(grace_s, self.ended.set)
@@ -265,7 +265,7 @@ class Worker(Shared):
     def _look_if_idle(self) -> None:
         if self.pipeline.active:
             return
-        if any(not d.served and d.state != LINGER for d in self.downstreams):
+        if any(not d.served and not d.lingering() for d in self.downstreams):
             self.loop.call_later(SWEEP_S, self._look_if_idle)
             return
         self.on_drained()

@@ -4,6 +4,10 @@ from fastgate._core.http1 cimport ResponseReader
 from fastgate.upstream.socketio cimport plain_fd, send_now
 
 
+cdef class Sink:
+    cpdef on_upstream_data(self, object held, bytes data)
+
+
 @cython.final
 cdef class Connection:
     cdef public object pool
@@ -12,7 +16,7 @@ cdef class Connection:
     cdef public bint unsent
     cdef public ResponseReader reader
     cdef public object context
-    cdef public object sink
+    cdef public Sink sink
     cdef public long long opened_ns
     cdef public long long idle_since_ns
     cdef public long long served

@@ -15,7 +15,15 @@ from fastgate.upstream.socketio import plain_fd, send_now
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Sink"]
+
+
+class Sink:
+    """Who is told what a connection reads, for the request that holds it; Pipeline is it."""
+
+    def on_upstream_data(self, held: Any, data: bytes) -> None:
+        """Bytes of the answer to `held`."""
+        raise TypeError("a Sink is made as a Pipeline")
 
 
 class Connection:

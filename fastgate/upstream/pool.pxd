@@ -19,6 +19,7 @@ cdef class Pool:
     cdef public long long idle_ns
     cdef public long long max_age_ns
 
+    @cython.locals(connection=Connection)
     cpdef Connection take(self, long long now_ns)
     cpdef void give_back(self, Connection connection, long long now_ns)
     cpdef void on_closed(self, Connection connection)

@@ -93,7 +93,7 @@ def chunk() -> Callable[[], object]:
     reader = ResponseReader()
     reader.feed_head(RESPONSE, 0)
     reader.feed_body(EVENTS, 0)
-    return lambda: reader.chunk(EVENTS)
+    return lambda: reader.chunk(EVENTS, False)
 
 
 def value_of_fifteen() -> Callable[[], object]:

@@ -12,6 +12,7 @@ from fastgate.config.schema import Config, Server, VirtualKey
 from fastgate.config.snapshot import Snapshot
 from fastgate.errors import AuthenticationError
 from fastgate.gateway.authenticate import authenticate, key_in
+from fastgate.gateway.catalog import Catalog
 from fastgate.gateway.context import Context, Sender
 
 MASTER = "sk-the-master-key"
@@ -48,6 +49,7 @@ class Connected:
         assert reader.feed_head(head.encode("latin-1"), 0) == len(head)
         context = Context(self.sender, reader, 0)
         context.snapshot = self.snapshot
+        context.catalog = Catalog(self.snapshot, None)
         authenticate(context, self.sender)
         return context.principal
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgate._core.fields import Lines, answer_fields, limit_fields, request_id
+from fastgate._core.fields import Lines, answer_fields, forward_fields, request_id
 
 ID = b"0123456789abcdef" * 2
 MOST = 2**63 - 1
@@ -52,6 +52,10 @@ def answer(**changes: Any) -> dict[str, str]:
         "connect_ns": 0,
         "upstream_ns": 0,
         "gateway_ns": 0,
+        "requests_limit": -1,
+        "requests_left": 0,
+        "tokens_limit": -1,
+        "tokens_left": 0,
         **changes,
     }
     return lines_of(answer_fields(ID, *given.values()))
@@ -92,16 +96,41 @@ def test_without_a_client_s_id_there_is_no_such_line() -> None:
 
 
 @given(INTEGERS, INTEGERS, INTEGERS, INTEGERS)
-def test_limit_fields(requests: int, requests_left: int, tokens: int, tokens_left: int) -> None:
-    expected = {}
+def test_limits_are_told_where_there_are_any(
+    requests: int, requests_left: int, tokens: int, tokens_left: int
+) -> None:
+    expected = answer()
     if requests >= 0:
         expected["x-ratelimit-limit-requests"] = str(requests)
         expected["x-ratelimit-remaining-requests"] = str(max(0, requests_left))
     if tokens >= 0:
         expected["x-ratelimit-limit-tokens"] = str(tokens)
         expected["x-ratelimit-remaining-tokens"] = str(max(0, tokens_left))
-    made = limit_fields(requests, requests_left, tokens, tokens_left)
-    assert (lines_of(made) if made else {}) == expected
+    assert expected == answer(
+        requests_limit=requests,
+        requests_left=requests_left,
+        tokens_limit=tokens,
+        tokens_left=tokens_left,
+    )
+
+
+def test_the_longest_numbers_fit() -> None:
+    found = answer(
+        **dict.fromkeys(
+            ("authenticate_ns", "route_ns", "connect_ns", "upstream_ns", "gateway_ns"), MOST
+        ),
+        **dict.fromkeys(("requests_limit", "requests_left", "tokens_limit", "tokens_left"), MOST),
+        attempts=-(2**31),
+    )
+    assert found["x-ratelimit-remaining-tokens"] == str(MOST)
+
+
+def test_what_goes_upstream_with_a_body() -> None:
+    assert lines_of(forward_fields(ID, False)) == {"x-request-id": ID.decode()}
+    assert lines_of(forward_fields(ID, True)) == {
+        "content-type": "application/json",
+        "x-request-id": ID.decode(),
+    }
 
 
 NUMBERS = (
@@ -124,7 +153,7 @@ def expected_of(numbers: dict[str, int]) -> dict[str, Any]:
 
 
 def add(lines: Lines, numbers: dict[str, int], strings: bytes = b'"a":"b",') -> bool:
-    return lines.add(b'{"ts":1.5,', ID, strings, *numbers.values())
+    return lines.add(1500, ID, strings, *numbers.values())
 
 
 @given(st.tuples(INTS, INTS, *[INTEGERS] * 8))

@@ -51,6 +51,37 @@ def test_a_request_has_only_what_is_allowed() -> None:
     )
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * 100_000])
+def test_a_body_goes_out_behind_its_head(body: bytes) -> None:
+    names = NameSet([b"a"])
+    given = (PREFIX, request(b"A: b"), names, b"c: d\r\n", len(body))
+    assert build_request_head(*given, body) == build_request_head(*given) + body
+    told = (200, response(b"A: b"), names, b"c: d\r\n", len(body))
+    assert build_response_head(*told, body) == build_response_head(*told) + body
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (b"text/event-stream", 1),
+        (b"Text/Event-Stream; charset=utf-8", 1),
+        (b"application/json", 2),
+        (b"application/JSON;charset=utf-8", 2),
+        (b"text/event-strea", 0),
+        (b"application/jso", 0),
+        (b"text/plain", 0),
+        (b"", 0),
+    ],
+)
+def test_what_an_answer_s_body_is(value: bytes, kind: int) -> None:
+    assert response(b"X: text/event-stream", b"Content-Type: " + value).content_kind() == kind
+
+
+def test_an_answer_that_does_not_say_what_its_body_is() -> None:
+    assert response(b"X: application/json").content_kind() == 0
+    assert ResponseReader().content_kind() == 0
+
+
 def test_an_answer_has_all_but_what_is_denied() -> None:
     reader = response(b"Server: s", b"Content-Type:a/b", b"Set-Cookie: c", b"X-A: b")
     built = build_response_head(200, reader, NameSet([b"server", b"set-cookie"]), b"via: g\r\n", -2)

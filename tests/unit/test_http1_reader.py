@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastgate._core.http1 import ProtocolError, RequestReader
+from fastgate._core.http1 import ProtocolError, RequestReader, as_chunk
 from tests.http1_wire import read_requests
 
 LINE = b"POST /v1/x HTTP/1.1\r\n"
@@ -80,7 +80,9 @@ def test_what_can_be_sent_on_as_it_stands(data: bytes, whole: bool, chunk: bytes
     reader.feed_head(CHUNKED, 0)
     reader.feed_body(data, 0)
     assert reader.whole is whole
-    assert reader.chunk(data) == chunk
+    assert reader.chunk(data, False) == chunk
+    assert reader.chunk(data, True) == chunk + b"0\r\n\r\n"
+    assert as_chunk(reader.payload(data), True) == chunk + b"0\r\n\r\n"
 
 
 def test_what_begins_within_a_chunk_cannot_be_sent_on() -> None:
@@ -170,6 +172,6 @@ def test_misuse_is_an_assertion() -> None:
     with pytest.raises(AssertionError):
         reader.payload(b"short")
     with pytest.raises(AssertionError):
-        reader.chunk(b"short")
+        reader.chunk(b"short", False)
     with pytest.raises(AssertionError):
         reader.feed_head(data, 0)
