@@ -161,7 +161,8 @@ cdef class BodyScan:
             p = self._scan_key(p, end, self.keys, self.members, &field)
             if p == NULL:
                 return NULL
-            self.members += 1
+            # `+=` on a field needs the GIL where overflow is checked (the debug build).
+            self.members = self.members + 1
             p = self._scan_field(field, p, end)
             if p == NULL:
                 return NULL
@@ -294,7 +295,7 @@ cdef class BodyScan:
             value = p = self._scan_key(p, end, self.option_keys, self.options, &field)
             if p == NULL:
                 return NULL
-            self.options += 1
+            self.options = self.options + 1
             if field == F_INCLUDE_USAGE:
                 p = self._scan_flag(p, end, &self.include_usage)
                 self.include_usage_at = self._place(value, p)
