@@ -30,12 +30,13 @@ from fastgate.gateway.decide import Action, Facts
 from fastgate.gateway.record import tokens_used
 from fastgate.gateway.relay import EVENTS
 from fastgate.gateway.respond import error_event, wrapped_error
+from fastgate.gateway.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
     from fastgate.upstream.connection import Connection
 
-__all__ = ["Attempts", "RetryBudget"]
+__all__ = ["Attempts"]
 
 # An upstream's error answer is kept whole up to here; no error text of a known engine comes near
 # it.
@@ -45,10 +46,6 @@ ERROR_BODY_BYTES = 64 * 1024
 # it.
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
-
-BUDGET_RATIO = 0.2
-BUDGET_LEAST = 3
-BUDGET_WINDOW_NS = 10_000_000_000
 
 # Fields of an upstream's error that a client can act on.
 _ERROR_FIELDS = (
@@ -71,44 +68,6 @@ _CONNECT_TEXTS = {
     "tls": "no TLS connection to the model's server",
     "connect": "no connection to the model's server",
 }
-
-
-class RetryBudget:
-    """At most 20 % of requests + 3 may be retries, over the last 10 to 20 s (Finagle's and
-    Linkerd's shape).
-    """
-
-    def __init__(self) -> None:
-        self.until_ns = 0
-        self.requests = 0
-        self.requests_before = 0
-        self.retries = 0
-        self.retries_before = 0
-
-    def on_request(self, now_ns: int) -> None:
-        if now_ns >= self.until_ns:
-            self._turn(now_ns)
-        self.requests += 1
-
-    def on_retry(self, now_ns: int) -> None:
-        if now_ns >= self.until_ns:
-            self._turn(now_ns)
-        self.retries += 1
-
-    def allows(self, now_ns: int) -> bool:
-        """May one more request be retried now?"""
-        if now_ns >= self.until_ns:
-            self._turn(now_ns)
-        requests = self.requests + self.requests_before
-        retries = self.retries + self.retries_before + 1
-        return retries <= BUDGET_LEAST + BUDGET_RATIO * requests
-
-    def _turn(self, now_ns: int) -> None:
-        recent = now_ns < self.until_ns + BUDGET_WINDOW_NS
-        self.requests_before = self.requests if recent else 0
-        self.retries_before = self.retries if recent else 0
-        self.requests = self.retries = 0
-        self.until_ns = now_ns + BUDGET_WINDOW_NS
 
 
 class UpstreamAnswer:
@@ -139,6 +98,10 @@ class Attempts:
             self.router.deployments.count(target.entry, now_ns, context.error_kind != "")
             self.leave(context, tokens_used(context))
 
+    def on_connected(self, context: Context) -> None:
+        """A new connection came about."""
+        self._count("fastgate_upstream_connects_total", context, outcome="ok")
+
     def on_connect_failed(self, context: Context, kind: str, detail: str) -> None:
         self._count("fastgate_upstream_connects_total", context, outcome=kind)
         error: GatewayError
@@ -149,6 +112,14 @@ class Attempts:
         else:
             error = Unavailable(_CONNECT_TEXTS[kind], detail=detail)
         self._failed(context, error, kind, connect=True)
+
+    def on_no_place(self, context: Context) -> None:
+        """As many requests as may wait for a connection do. That is no fault of the deployment."""
+        error = Unavailable(
+            "too many requests wait for a connection to the model's server",
+            fields=b"retry-after: 1\r\n",
+        )
+        self._failed(context, error, "pool_full", connect=True, blamed=False)
 
     def on_no_answer(self, context: Context, connection: Connection) -> None:
         """The connection ended before a whole answer head."""
@@ -286,6 +257,7 @@ class Attempts:
         *,
         status: int = 0,
         connect: bool = False,
+        blamed: bool = True,
         retry_after_s: float | None = None,
     ) -> None:
         now_ns = monotonic_ns()
@@ -297,7 +269,8 @@ class Attempts:
             self._tell(context)
             return
         self.leave(context, -2 if connect else -1)
-        self._judge(context, target, now_ns, status, connect, retry_after_s)
+        if blamed:
+            self._judge(context, target, now_ns, status, connect, retry_after_s)
         if context.trail is None:
             context.trail = []
         context.trail.append((target.id, reason))

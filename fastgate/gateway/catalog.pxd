@@ -57,7 +57,7 @@ cdef class Catalog:
     cdef public object worker
     cdef public dict targets
     cdef public bytes key_header
-    cdef dict _plans
+    cdef readonly dict plans
 
-    @cython.locals(plan=Plan)
+    @cython.locals(known=Plan, plan=Plan)
     cpdef Plan plan(self, str model)

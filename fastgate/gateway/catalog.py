@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalog", "Choice", "Plan", "Target"]
 
-# Plans are made when a model is first asked for. Wildcards make their number unbounded, hence a
-# cap; past it they are made anew each time.
+# Plans are made when a model is first asked for, and names that lead nowhere leave nothing behind.
+# Wildcards make their number unbounded, hence a cap; past it they are made anew each time.
 _MAX_PLANS = 4096
 
 
@@ -117,19 +117,19 @@ class Catalog:
         self.worker = worker
         self.targets: dict[str, Target] = {}
         self.key_header = snapshot.key_header
-        self._plans: dict[str, Plan | None] = {}
+        self.plans: dict[str, Plan] = {}
         config = snapshot.config
         for deployment in config.deployments:
             self.targets[deployment.id] = self._target(deployment, config)
 
     def plan(self, model: str) -> Plan | None:
         """Return where `model` can go; None: nowhere."""
-        if model in self._plans:
-            known: Plan | None = self._plans[model]
+        known: Plan | None = self.plans.get(model)
+        if known is not None:
             return known
         plan = self._make(model)
-        if len(self._plans) < _MAX_PLANS:
-            self._plans[model] = plan
+        if plan is not None and len(self.plans) < _MAX_PLANS:
+            self.plans[model] = plan
         return plan
 
     def _make(self, model: str) -> Plan | None:

@@ -66,6 +66,15 @@ def _refusal(
         limits.in_flight(entry),
     )[refusal - 1]
     kind = KINDS[refusal]
+    left_of = "".join(
+        f"x-ratelimit-limit-{name}: {limit_of}\r\n"
+        f"x-ratelimit-remaining-{name}: {max(0, limit_of - used_of)}\r\n"
+        for name, limit_of, used_of in (
+            ("requests", principal.rpm, limits.requests_used(entry, now_ns)),
+            ("tokens", principal.tpm, limits.tokens_used(entry, now_ns)),
+        )
+        if limit_of >= 0
+    )
     resets = datetime.fromtimestamp(datetime.now(UTC).timestamp() + wait_s, UTC)
     return LimitExceeded(
         f"Rate limit exceeded for api_key: {principal.shown}. Limit type: {kind}. "
@@ -74,6 +83,6 @@ def _refusal(
         detail=kind,
         fields=(
             f"retry-after: {wait_s}\r\nrate_limit_type: {kind}\r\n"
-            f"reset_at: {resets:%Y-%m-%d %H:%M:%S} UTC\r\n"
+            f"reset_at: {resets:%Y-%m-%d %H:%M:%S} UTC\r\n{left_of}"
         ).encode(),
     )

@@ -25,7 +25,6 @@ from fastgate.errors import (
     LimitExceeded,
     ModelDenied,
     NotFound,
-    Unavailable,
     UpstreamBroken,
 )
 from fastgate.gateway import local
@@ -202,7 +201,7 @@ class Pipeline(Endings):
         self.call(context, choice.target, now_ns)
 
     def call(self, context: Context, target: Any, now_ns: int) -> None:
-        """Send to `target` at once, or as soon as there is a connection. Raises Unavailable."""
+        """Send to `target` at once, or as soon as there is a connection."""
         context.target = target
         context.attempts += 1
         if context.retries_left < 0:
@@ -218,17 +217,15 @@ class Pipeline(Endings):
         context.deadline_ns = now_ns + self.max_wait_ns
         if not pool.wait(context, now_ns):
             context.pool = None
-            self.attempts.leave(context, -2)
-            raise Unavailable(
-                "too many requests wait for a connection to the model's server",
-                fields=b"retry-after: 1\r\n",
-            )
+            self.attempts.on_no_place(context)
 
     def on_connected(self, context: Context, connection: Connection) -> None:
         """From the pool: there is a connection now."""
         context.pool = None
         context.fresh = False
         context.connected_ns = monotonic_ns()
+        if connection.served == 0:
+            self.attempts.on_connected(context)
         self.send(context, connection)
 
     def send(self, context: Context, connection: Connection) -> None:

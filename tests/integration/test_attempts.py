@@ -371,6 +371,30 @@ def test_a_storm_of_errors_is_not_amplified(tmp_path_factory: pytest.TempPathFac
     assert 1.15 * requests < calls <= 1.2 * requests + 3
 
 
+def test_a_full_queue_is_passed_over_and_not_held_against_its_deployment(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    def configure(engines: list[Any]) -> dict[str, Any]:
+        one, two = (engine.url for engine in engines)
+        return config(
+            [
+                deployment("busy", one, "openai/sim+delay-ms=500", "busy-1", order=1),
+                deployment("busy", two, id="busy-2", order=2),
+            ],
+            router={"num_retries": 1},
+            upstream={"max_connections": 1, "max_waiting": 1},
+        )
+
+    with stand(tmp_path_factory, [[], []], configure) as running:
+        with ThreadPoolExecutor(4) as pool:
+            replies = list(pool.map(lambda _: running.chat("busy"), range(4)))
+        assert [reply.status for reply in replies] == [200] * 4
+        # One holds the only connection, one waits for it, and that is all there is room for.
+        served_by = sorted(reply.fields["x-fastgate-deployment"] for reply in replies)
+        assert served_by == ["busy-1", "busy-1", "busy-2", "busy-2"]
+        assert running.chat("busy").fields["x-fastgate-deployment"] == "busy-1"
+
+
 def test_least_busy_counts_the_requests_of_all_workers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -86,6 +86,10 @@ def assert_refused(reply: Reply, kind: str, limit: int, name: str) -> None:
     assert int(found[1]) <= limit
     assert reply.fields["rate_limit_type"] == kind
     assert reply.fields["reset_at"] == f"{found[2]} UTC"
+    what = {"requests": "requests", "tokens": "tokens"}.get(kind)
+    if what is not None:
+        assert reply.fields[f"x-ratelimit-limit-{what}"] == str(limit)
+        assert reply.fields[f"x-ratelimit-remaining-{what}"] == found[1]
     wait_s = int(reply.fields["retry-after"])
     # The minute is counted in whole seconds: the first of them is free again after 61.
     assert 1 <= wait_s <= 61

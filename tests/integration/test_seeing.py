@@ -284,6 +284,7 @@ def test_metrics_count_exactly_what_was_sent(served: Stand) -> None:
     assert more('fastgate_errors_total{source="upstream",kind="unavailable"}') == 7
     assert more('fastgate_errors_total{source="downstream",kind="auth"}') == 1
     assert more('fastgate_upstream_connects_total{deployment="down-1",outcome="refused"}') == 7
+    assert after['fastgate_upstream_connects_total{deployment="sim-1",outcome="ok"}'] >= 1
     name = 'fastgate_request_duration_seconds_count{endpoint="chat/completions",model="sim"}'
     assert more(name) == 30
 

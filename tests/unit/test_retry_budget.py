@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from fastgate.gateway.attempts import (
+from fastgate.gateway.retry_budget import (
     BUDGET_LEAST,
     BUDGET_RATIO,
     BUDGET_WINDOW_NS,
