@@ -16,6 +16,7 @@ __all__ = [
     "Reader",
     "RequestReader",
     "ResponseReader",
+    "as_chunk",
     "build_request_head",
     "build_response_head",
 ]
