@@ -8,7 +8,7 @@ SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python
 # What the core is compiled from. A .py with a .pxd beside it is compiled as it stands.
-CONTRACTS := $(wildcard fastgate/*.pxd fastgate/*/*.pxd)
+CONTRACTS := $(wildcard fastgate/*.pxd fastgate/*/*.pxd bench/*/*.pxd)
 SOURCES := setup.py $(CONTRACTS) $(wildcard fastgate/*/*.pyx $(CONTRACTS:.pxd=.py))
 CORE := $(patsubst fastgate/_core/%.pyx,%,$(wildcard fastgate/_core/*.pyx))
 # The tests that exercise the compiled core by itself: what sanitizers and checked builds run.

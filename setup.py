@@ -6,6 +6,7 @@ FASTGATE_JOBS  = N                                   compilers at once (default:
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -13,7 +14,10 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Stage files of the data plane, compiled as they stand: pure-Python mode, a .pxd beside each.
-COMPILED = ("fastgate/config", "fastgate/gateway", "fastgate/upstream")
+COMPILED = ["fastgate/config", "fastgate/gateway", "fastgate/upstream"]
+if "--inplace" in sys.argv:
+    # The load client is compiled in a checkout; it is no part of what is installed.
+    COMPILED.append("bench/load")
 
 BUILD = os.environ.get("FASTGATE_BUILD", "release")
 ONLY = {name for name in os.environ.get("FASTGATE_ONLY", "").split(",") if name}

@@ -7,7 +7,7 @@ import sys
 
 COMMANDS = {
     "engine": "a simulated OpenAI-compatible engine",
-    "load": "a load client: closed loop or open loop, plain or streaming",
+    "load": "a load client: closed or open loop, plain or streaming, drawn or recorded traffic",
     "compare": "fastgate beside nginx and a direct connection, on the same core",
     "demo": "the gateway before a real engine, driven by the openai client",
 }

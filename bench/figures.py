@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.load import Options, build_request
+from bench.load.distribution import parse_distribution
 from bench.procfs import Disturbance, Meter, rss_bytes
 from bench.stand import CHAT, ROOT, TOKENS, Failed, Running, Stand, spawn
 
@@ -62,7 +63,9 @@ def load(stand: Stand, running: Running, *extra: str) -> tuple[dict[str, Any], s
 
 
 def start_load(stand: Stand, running: Running, *extra: str) -> tuple[subprocess.Popen[bytes], str]:
-    arguments = ["--url", f"http://127.0.0.1:{running.port}", "--json", "-", *extra]
+    arguments = ["--url", f"http://127.0.0.1:{running.port}", "--json", "-", "--quiet", *extra]
+    # Without being asked for it the gateway asks for usage itself, and takes it out again.
+    arguments.append("--no-usage")
     shown = " ".join(["python -m bench load", *arguments])
     if running.peer.key:
         arguments += ["--key", running.peer.key]
@@ -84,7 +87,9 @@ def end_load(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 def wrk_script(running: Running) -> str:
     """The load client's own request, as a script for wrk."""
     options = Options(
-        url=f"http://127.0.0.1:{running.port}", key=running.peer.key, max_tokens=PLAIN_TOKENS
+        url=f"http://127.0.0.1:{running.port}",
+        key=running.peer.key,
+        max_tokens=parse_distribution(str(PLAIN_TOKENS)),
     )
     head, _, body = build_request(options).decode().partition("\r\n\r\n")
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
@@ -179,7 +184,7 @@ def stream_paced(stand: Stand, running: Running, scale: float) -> Measured:
             stand,
             running,
             *("--stream", "--concurrency", str(STREAMS), "--requests", str(STREAMS)),
-            *("--max-tokens", str(tokens), "--ramp", "0.1", "--duration", "60"),
+            *("--max-tokens", str(tokens), "--ramp-up", "0.1", "--duration", "60"),
         )
         time.sleep(lead_s)
         metered = meter(stand, running)
