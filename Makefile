@@ -14,7 +14,7 @@ CORE := $(patsubst fastgate/_core/%.pyx,%,$(wildcard fastgate/_core/*.pyx))
 # The tests that exercise the compiled core by itself: what sanitizers and checked builds run.
 CORE_TESTS := tests/differential tests/fuzz $(wildcard $(CORE:%=tests/unit/test_%*.py))
 
-.PHONY: help venv build demo test lint asan debug annotate instr soak bench wheel clean
+.PHONY: help venv build demo test lint asan debug annotate instr soak bench micro wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ instr: build ## instruction budgets of the hot operations (needs valgrind)
 soak: build ## what takes longer than the suite may
 	$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
-bench: build ## compare with nginx and with no gateway at all
-	$(PY) -m bench compare $(ARGS)
+bench: build ## measure the README's table (ARGS='--rounds 1' for a first look)
+	$(PY) -m bench scenario short $(ARGS)
+
+micro: build ## the kernels beside what one would otherwise use
+	$(PY) -m pytest tests/micro --benchmark-enable --benchmark-columns=min,median,ops $(ARGS)
 
 # Memory and undefined-behaviour errors. CPython itself is not instrumented, so the runtime is preloaded,
 # its allocator goes through malloc, and leaks (CPython's own, mostly) are not reported.

@@ -1,4 +1,4 @@
-"""`python -m bench engine|load|compare|demo`: each command is a module with `main(argv)`."""
+"""`python -m bench COMMAND`: each command is a function of the arguments, in a module."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import importlib
 import sys
 
 COMMANDS = {
-    "engine": "a simulated OpenAI-compatible engine",
-    "load": "a load client: closed or open loop, plain or streaming, drawn or recorded traffic",
-    "compare": "fastgate beside nginx and a direct connection, on the same core",
-    "demo": "the gateway before a real engine, driven by the openai client",
+    "engine": ("engine", "main", "a simulated OpenAI-compatible engine"),
+    "load": ("load", "main", "a load client: closed or open loop, drawn or recorded traffic"),
+    "compare": ("compare", "main", "gateways and proxies side by side, on the same core"),
+    "scenario": ("scenario", "main", "a named comparison: the run behind a figure of the README"),
+    "report": ("report.command", "main", "a comparison as HTML, Markdown or PNG"),
+    "diff": ("diff", "main", "two comparisons side by side, a verdict for each figure"),
+    "peers": ("install", "main_peers", "what can be compared with, and what of it is installed"),
+    "install": ("install", "main", "install a peer into a folder of its own"),
+    "demo": ("demo", "main", "the gateway before a real engine, driven by the openai client"),
 }
 
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
-        lines = (f"  {name:<9}{what}" for name, what in COMMANDS.items())
+        lines = (f"  {name:<10}{what}" for name, (_, _, what) in COMMANDS.items())
         print("usage: python -m bench COMMAND [options]", *lines, sep="\n")
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     # Imported by name, so that no command pays for another's dependencies.
-    return int(importlib.import_module(f"bench.{argv[0]}").main(argv[1:]))
+    module, function, _ = COMMANDS[argv[0]]
+    return int(getattr(importlib.import_module(f"bench.{module}"), function)(argv[1:]))
 
 
 if __name__ == "__main__":

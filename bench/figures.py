@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.load import Options, build_request
@@ -35,6 +35,9 @@ TTFT_RATE = 50
 TTFT_ITL_MS = 5
 TTFT_TOKENS = 8
 
+FRONTIER_MS = (1, 5, 10, 50, 100)
+FRONTIER_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
 SETTLE_S = 1.5
 """Processes that are not needed for the first answer may still be starting behind it."""
 
@@ -46,6 +49,8 @@ class Measured:
     values: dict[str, float]
     disturbance: Disturbance
     command: str
+    details: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """Points of plots, by the plot's name."""
 
 
 def meter(stand: Stand, running: Running) -> Meter:
@@ -66,7 +71,10 @@ def start_load(stand: Stand, running: Running, *extra: str) -> tuple[subprocess.
     arguments = ["--url", f"http://127.0.0.1:{running.port}", "--json", "-", "--quiet", *extra]
     # Without being asked for it the gateway asks for usage itself, and takes it out again.
     arguments.append("--no-usage")
+    arguments += ["--model", running.peer.model]
     shown = " ".join(["python -m bench load", *arguments])
+    for header in running.headers:
+        arguments += ["--header", header]
     if running.peer.key:
         arguments += ["--key", running.peer.key]
     command = [sys.executable, "-m", "bench", "load", *arguments]
@@ -81,6 +89,18 @@ def end_load(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return report
 
 
+def plots(report: dict[str, Any], times: str) -> dict[str, list[tuple[float, float]]]:
+    """Of a load report: percentiles as (one in so many, ms), and the median of each second."""
+    known = report[f"{times}_ms"]
+    places = (("p50", 2), ("p90", 10), ("p95", 20), ("p99", 100), ("p999", 1000))
+    timeline = [
+        (second["second"], second[f"{times}_p50_ms"])
+        for second in report["timeline"]
+        if second[f"{times}_p50_ms"] is not None
+    ]
+    return {"percentiles": [(n, known[name]) for name, n in places], "timeline": timeline}
+
+
 # ---- plain requests
 
 
@@ -89,6 +109,8 @@ def wrk_script(running: Running) -> str:
     options = Options(
         url=f"http://127.0.0.1:{running.port}",
         key=running.peer.key,
+        model=running.peer.model,
+        headers=tuple(running.headers),
         max_tokens=parse_distribution(str(PLAIN_TOKENS)),
     )
     head, _, body = build_request(options).decode().partition("\r\n\r\n")
@@ -206,9 +228,45 @@ def stream_paced(stand: Stand, running: Running, scale: float) -> Measured:
     return Measured(values, disturbance, command)
 
 
+def frontier(stand: Stand, running: Running, scale: float) -> Measured:
+    """The most requests/s at which 99 % take no longer than 1, 5, 10, 50, 100 ms."""
+    drive = wrk if shutil.which("wrk") else own_plain
+    best = dict.fromkeys(FRONTIER_MS, 0.0)
+    metered = meter(stand, running)
+    command = ""
+    points = []
+    for connections in FRONTIER_CONNECTIONS:
+        values, command = drive(stand, running, connections, 1)
+        points.append((values["per_s"], values["p99_ms"]))
+        for bound_ms in FRONTIER_MS:
+            if values["p99_ms"] <= bound_ms:
+                best[bound_ms] = max(best[bound_ms], values["per_s"])
+    _, disturbance = metered.stop()
+    named = {f"per_s_at_{bound_ms}ms": per_s for bound_ms, per_s in best.items()}
+    return Measured(named, disturbance, command, {"points": points})
+
+
+def open_loop(rate: float) -> Callable[[Stand, Running, float], Measured]:
+    def measure(stand: Stand, running: Running, scale: float) -> Measured:
+        """Plain requests at a fixed rate, from their scheduled times."""
+        asked = min(rate, running.peer.max_rate)
+        options = ["--rate", f"{asked:g}", "--max-tokens", str(PLAIN_TOKENS)]
+        load(stand, running, *options, "--duration", "0.5")
+        metered = meter(stand, running)
+        report, command = load(stand, running, *options, "--duration", f"{4 * scale:g}")
+        cpu_s, disturbance = metered.stop()
+        latency = report["latency_ms"]
+        values = {"p50_ms": latency["p50"], "p99_ms": latency["p99"], "rate": asked}
+        values |= per_unit_us(running, cpu_s, report["requests"])
+        return Measured(values, disturbance, command, plots(report, "latency"))
+
+    return measure
+
+
 def ttft(stand: Stand, running: Running, scale: float) -> Measured:
     """Open loop at 50 streams/s: what the first byte waits for, and whether 40 ms tails show."""
-    options = ["--stream", "--rate", str(TTFT_RATE), "--max-tokens", str(TTFT_TOKENS)]
+    rate = min(TTFT_RATE, running.peer.max_rate)
+    options = ["--stream", "--rate", f"{rate:g}", "--max-tokens", str(TTFT_TOKENS)]
     stand.pace(TTFT_ITL_MS)
     try:
         load(stand, running, *options, "--duration", "0.5")
@@ -221,10 +279,11 @@ def ttft(stand: Stand, running: Running, scale: float) -> Measured:
     values = {
         "p50_ms": report["ttft_ms"]["p50"],
         "p99_ms": report["ttft_ms"]["p99"],
+        "rate": rate,
         "tail_40ms_share": max(shares["ttft"], shares["gap"]),
         **per_unit_us(running, cpu_s, report["events"]),
     }
-    return Measured(values, disturbance, command)
+    return Measured(values, disturbance, command, plots(report, "ttft"))
 
 
 def footprint(stand: Stand, running: Running, scale: float) -> Measured:
@@ -240,6 +299,7 @@ def footprint(stand: Stand, running: Running, scale: float) -> Measured:
             "start_s": running.start_s,
             "rss_mib": rss_bytes(running.pid) / 2**20,
             "idle_cpu_ms_per_s": cpu_s * 1000 / window_s,
+            "install_mib": running.peer.installed_bytes() / 2**20,
         }
     return Measured(values, disturbance, " ".join(running.command).replace(str(ROOT), "."))
 
@@ -247,9 +307,13 @@ def footprint(stand: Stand, running: Running, scale: float) -> Measured:
 FIGURES: dict[str, Callable[[Stand, Running, float], Measured]] = {
     "footprint": footprint,
     "plain_c1": plain(1),
+    "plain_c16": plain(16),
     "plain_c64": plain(64),
     "plain_c256": plain(256),
     "stream_flat": stream_flat,
     "stream_paced": stream_paced,
     "ttft_50rps": ttft,
+    "latency_50rps": open_loop(50),
+    "latency_200rps": open_loop(200),
+    "frontier": frontier,
 }

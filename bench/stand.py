@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers.peer import Direct, Peer, Place
+from bench.peers.peer import Peer, Place
 
 __all__ = ["Failed", "Running", "Stand", "start_engine"]
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S = 30.0
+START_S = 60.0
+"""The slowest peer takes some 12 s."""
 STOP_S = 10.0
 TOKENS = 256
 """Of a stream that runs flat out; the other figures ask for fewer."""
@@ -44,6 +45,7 @@ class Running:
     peer: Peer
     port: int
     pid: int | None
+    headers: list[str]
     command: list[str]
     start_s: float
     """From its start to its first answer."""
@@ -87,10 +89,15 @@ def free_port() -> int:
 
 
 def request(
-    port: int, method: str, path: str, body: object = None, key: str = ""
+    port: int,
+    method: str,
+    path: str,
+    body: object = None,
+    key: str = "",
+    more: dict[str, str] | None = None,
 ) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json"} | (more or {})
     if key:
         headers["authorization"] = f"Bearer {key}"
     try:
@@ -128,32 +135,34 @@ class Stand:
     @contextlib.contextmanager
     def running(self, peer: Peer) -> Iterator[Running]:
         """Run a peer before the engine until the block ends; it has answered once by then."""
-        if isinstance(peer, Direct):
-            yield Running(peer, self.engine_port, None, [], 0.0)
+        if not peer.start:
+            yield Running(peer, self.engine_port, None, [], [], 0.0)
             return
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            place = Place(free_port(), self.engine_port, Path(folder))
+            place = Place(free_port(), self.engine_port, Path(folder), free_port())
             command = peer.command(place)
             log = place.folder / "output.log"
             with log.open("wb") as output:
                 begun = time.perf_counter()
                 process = spawn(command, self.peer_core, output, peer.environment(place))
             try:
-                self._wait_answer(peer, place.port, process, log)
+                self._wait_answer(peer, place, process, log)
                 start_s = time.perf_counter() - begun
-                yield Running(peer, place.port, process.pid, command, start_s)
+                headers = peer.headers(place)
+                yield Running(peer, place.port, process.pid, headers, command, start_s)
             finally:
                 stop(process)
 
     def _wait_answer(
-        self, peer: Peer, port: int, process: subprocess.Popen[bytes], log: Path
+        self, peer: Peer, place: Place, process: subprocess.Popen[bytes], log: Path
     ) -> None:
-        body = {"model": "sim", "messages": [{"role": "user", "content": "Hello!"}]}
+        headers = dict(line.split(": ", 1) for line in peer.headers(place))
+        body = {"model": peer.model, "messages": [{"role": "user", "content": "Hello!"}]}
         deadline = time.monotonic() + START_S
         answer: object = "none"
         while process.poll() is None and time.monotonic() < deadline:
             try:
-                status, text = request(port, "POST", CHAT, body, peer.key)
+                status, text = request(place.port, "POST", CHAT, body, peer.key, headers)
             except (OSError, http.client.HTTPException):
                 time.sleep(0.005)
                 continue

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.compare import choose_peers, is_calm, summary, table
+from bench.compare import choose_peers
 from bench.figures import Measured, read_wrk
-from bench.peers.fastgate import Fastgate
-from bench.peers.nginx import Nginx
-from bench.peers.peer import Place
+from bench.peers.peer import FOLDER, Peer, Place, load_peer, peer_names
 from bench.procfs import Disturbance
 from bench.stand import Failed
+from bench.summary import is_calm, summary, table
 
 WRK = """Running 2s test @ http://127.0.0.1:18501/v1/chat/completions
   1 threads and 64 connections
@@ -92,21 +91,54 @@ def test_strangers_and_stolen_time_disturb() -> None:
 
 
 def test_an_unknown_peer_is_refused() -> None:
-    with pytest.raises(Failed, match="no peer 'haproxy'"):
-        choose_peers("direct,haproxy")
+    with pytest.raises(Failed, match="no peer 'nothing': there are direct, nginx"):
+        choose_peers(["direct", "nothing"])
 
 
-def test_peers_are_configured_between_their_port_and_the_upstream(tmp_path: Path) -> None:
-    place = Place(port=1234, upstream_port=5678, folder=tmp_path)
-    Nginx().command(place)
-    nginx = (tmp_path / "nginx.conf").read_text()
-    assert "listen 127.0.0.1:1234" in nginx
-    assert "server 127.0.0.1:5678;" in nginx
-    assert "proxy_buffering off;" in nginx
-    assert "1234" in Fastgate().command(place)
+def test_what_is_not_installed_is_left_out_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = Peer("litellm", install={"finds": "no-such-command"})
+    monkeypatch.setattr(
+        "bench.compare.load_peer", lambda name: absent if name == "litellm" else load_peer(name)
+    )
+    peers, skipped = choose_peers(["direct", "litellm"])
+    assert [peer.name for peer in peers] == ["direct"]
+    assert skipped == {"litellm": "try: python -m bench install litellm"}
+    with pytest.raises(Failed, match="none of these"):
+        choose_peers(["litellm"])
+
+
+@pytest.mark.parametrize("name", peer_names())
+def test_peers_are_whole(name: str, tmp_path: Path) -> None:
+    peer = load_peer(name)
+    assert peer.about
+    assert peer.verified or peer.why
+    place = Place(port=1234, upstream_port=5678, folder=tmp_path, spare_port=4321)
+    command = peer.command(place)
+    texts = [*command, *peer.environment(place).values(), *peer.headers(place)]
+    texts += [file.read_text() for file in tmp_path.iterdir()]
+    assert "${" not in "".join(texts)
+    if name != "direct":
+        assert any("1234" in text for text in texts)
+        assert any("5678" in text for text in texts)
+        assert peer.install.get("finds")
+        assert {"apt", "pip", "npm", "hint"} & peer.install.keys()
+
+
+def test_a_peer_s_file_with_a_wrong_part_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.toml").write_text('abuot = "x"')
+    monkeypatch.setattr("bench.peers.peer.FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="abuot"):
+        load_peer("odd")
+    assert tmp_path != FOLDER
+
+
+def test_fastgate_has_everything_on(tmp_path: Path) -> None:
+    peer = load_peer("fastgate")
+    peer.command(Place(port=1234, upstream_port=5678, folder=tmp_path))
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    parameters = config["model_list"][0]["litellm_params"]
-    assert parameters["api_base"] == "http://127.0.0.1:5678/v1"
     key = config["fastgate_settings"]["keys"][0]
-    assert key["key"] == Fastgate.key
+    assert key["key"] == peer.key
     assert key["rpm"] > 10**9
+    assert "access_log" not in config["fastgate_settings"].get("log", {})

@@ -1,0 +1,1 @@
+"""A comparison's report: one self-contained HTML page, a Markdown table, a PNG of the page."""
