@@ -188,7 +188,7 @@ def test_scenarios_name_what_there_is(name: str) -> None:
     assert scenario["about"]
     assert set(scenario["figures"]) <= FIGURES.keys()
     assert set(scenario["peers"]) <= set(peer_names())
-    assert scenario["rounds"] >= 3
+    assert scenario["rounds"] >= 2
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
