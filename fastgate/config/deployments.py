@@ -224,10 +224,13 @@ def _deployment(entry: dict[str, Any], spot: Spot, verify: tuple[bool, str]) -> 
     raw = entry.get("litellm_params")
     if isinstance(raw, dict) and raw.get("model") is None:
         where.at("model").fault("missing")
+    if len(reader.faults) > faults_before:
+        return None
     info = read.get("model_info", {})
     # LiteLLM: where both sections name a price, that of litellm_params counts.
     price = {**prices.given(info), **prices.given(parameters)}
-    prices.checked(price, where if prices.given(parameters) else spot.at("model_info"))
+    place = where if prices.given(parameters) else spot.at("model_info")
+    prices.checked(price, place, info.get("mode", ""))
     if len(reader.faults) > faults_before:
         return None
     group = read["model_name"]

@@ -38,6 +38,7 @@ MAX_TOKENS_PER_S = 10_000_000
 """Above what any engine reads from its cache."""
 
 
+_INPUT_ONLY = ("embedding", "moderation", "rerank")
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?")
 
 
@@ -121,33 +122,40 @@ def given(read: Mapping[str, Any]) -> dict[str, Decimal]:
     return {name: value for name, value in read.items() if tier_of(name)[0] in PRICE}
 
 
-def checked(fields: Mapping[str, Decimal], spot: Spot) -> None:
-    """Complain of fields that make no price together."""
-    named = {tier_of(name) for name in fields}
-    lanes = {FIELDS[name].lane for name, above in named if name in FIELDS and above < 0}
-    if "gpu_hour_usd" in fields:
-        for name in ("prefill_tps", "decode_tps"):
-            if name not in fields:
-                spot.at(name).fault("missing: gpu_hour_usd says nothing without it")
-        if named - {(name, -1) for name in ENGINE}:
-            spot.at("gpu_hour_usd").fault("expected either this or other prices, not both")
-    elif not named.isdisjoint((name, -1) for name in ENGINE):
-        spot.at("gpu_hour_usd").fault("missing: without it the other fields say nothing")
-    elif fields:
-        if any(above > 0 for _, above in named) and not lanes:
-            spot.fault("expected a price without a tier, too: what shorter prompts cost")
-        for lane in ("input", "output"):
-            if lane not in lanes and not lanes <= {"images", "requests", "seconds"}:
-                name = f"{lane}_cost_per_token"
-                spot.note(f"without {name} the cost of such tokens is unknown; if free, say 0")
+def checked(fields: Mapping[str, Decimal], spot: Spot, mode: str = "") -> None:
+    """Complain of fields that make no price together; `mode` is what the model is for."""
+    if not fields:
+        return
+    if any(name in ENGINE for name in fields):
+        _check_engine(fields, spot)
+    else:
+        _check_lanes(fields, spot, mode)
+    try:
+        Price("", steps_of(fields))
+    except ValueError as error:
+        spot.fault(str(error))
+
+
+def _check_engine(fields: Mapping[str, Decimal], spot: Spot) -> None:
+    for name in ("gpu_hour_usd", "prefill_tps", "decode_tps"):
+        if name not in fields:
+            spot.at(name).fault("missing: the price of an engine's time needs it")
+    for name in fields:
+        if name not in ENGINE:
+            spot.at(name).fault("expected either this or gpu_hour_usd, not both")
+
+
+def _check_lanes(fields: Mapping[str, Decimal], spot: Spot, mode: str) -> None:
+    lanes = {FIELDS[name].lane for name in fields if name in FIELDS}
+    if not lanes:
+        spot.fault("expected a price without a tier, too: what shorter prompts cost")
+    wanted = ("input",) if mode in _INPUT_ONLY else ("input", "output")
+    for lane in wanted:
+        if lane not in lanes and not lanes <= {"images", "requests", "seconds"}:
+            spot.note(f"without {lane}_cost_per_token the cost of such tokens is unknown")
     for name, value in fields.items():
         if "token" in tier_of(name)[0] and value > SUSPICIOUS_USD:
             spot.at(name).note("dollars for one token: is that the price of a million?")
-    if fields:
-        try:
-            Price("", steps_of(fields))
-        except ValueError as error:
-            spot.fault(str(error))
 
 
 def prices(value: Any, spot: Spot) -> list[PriceEntry]:
@@ -168,6 +176,8 @@ def _read(entry: dict[str, Any], spot: Spot, reader: Reader) -> PriceEntry | Non
     faults_before = len(reader.faults)
     read = reader.read(entry, spot, Tiered({**ENTRY, **PRICE}))
     fields = given(read)
+    if len(reader.faults) > faults_before:
+        return None
     checked(fields, spot)
     if "model" not in read and "deployment" not in read:
         spot.at("model").fault("missing: name a model, or a deployment by its id")
