@@ -35,8 +35,8 @@ cdef struct Card:           # a price as it is from one moment on
     long long scale         # rate units in a nano-dollar
     # The last step with `above` below the prompt's tokens holds for the whole request. above[0] is
     # -1, that of steps not used 2^63 - 1.
-    long long[5] above
-    long long[5][13] rates
+    long long[5] above      # STEPS
+    long long[5][13] rates  # STEPS, LANES
 
 cdef struct Usage:          # as metered; what was never seen is 0 or below
     long long prompt        # all input: cached, written, audio and image tokens included

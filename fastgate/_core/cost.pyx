@@ -6,6 +6,7 @@ that don't, each with a rate of its own. A part that is larger than its whole is
 leaves nothing of the whole.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.limits cimport LLONG_MAX
 from libc.stdlib cimport free, malloc
@@ -18,8 +19,8 @@ cdef extern from *:
     ctypedef unsigned long long sum_t "fg_sum"
 
 cdef enum:
-    INPUTS = IMAGE_IN + 1   # lanes of the prompt, from 0
-    OUTPUTS = IMAGE_OUT + 1     # lanes of the completion, from INPUTS
+    INPUTS = 6              # lanes of the prompt: those below
+    OUTPUTS = 10            # lanes of the completion: from INPUTS on
 
 CARD_BYTES = sizeof(Card)
 MAX_STEPS = STEPS
@@ -30,6 +31,7 @@ LANE_NAMES = (
     "images", "requests", "seconds",
 )
 assert len(LANE_NAMES) == LANES and sizeof(Card) == 8 * (3 + STEPS + STEPS * LANES)
+assert LANE_NAMES[INPUTS] == "output" and LANE_NAMES[OUTPUTS] == "images"
 
 
 # hot: begin
@@ -68,10 +70,12 @@ cdef inline int step_of(const Card* card, long long prompt) noexcept nogil:
     return step
 
 
+@cython.overflowcheck(False)
 cdef inline long long nano_of(sum_t cost) noexcept nogil:
     return LLONG_MAX if cost > <sum_t>LLONG_MAX else <long long>cost
 
 
+@cython.overflowcheck(False)    # cannot happen (see the contract), and Cython knows 64 bits only
 cdef long long cost_nano(const Card* card, const Usage* usage) noexcept nogil:
     cdef long long[13] counts
     cdef const long long* rates = card.rates[step_of(card, usage.prompt)]
@@ -98,6 +102,7 @@ cdef inline long long dearest(const long long* rates, int lane, int end) noexcep
     return found
 
 
+@cython.overflowcheck(False)
 cdef long long max_cost_nano(
     const Card* card, long long prompt, long long completion, long long n
 ) noexcept nogil:

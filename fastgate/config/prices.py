@@ -26,8 +26,8 @@ __all__ = [
     "prices",
 ]
 
-_AS_FLOATS = Context(prec=15)
-"""What a binary floating-point number keeps of any decimal one: digits behind these are noise."""
+DIGITS = 15
+"""What a binary floating-point number keeps of any decimal one: what stands behind is noise."""
 FINEST_USD = Decimal("1e-18")
 """A thousand-millionth of a nano-dollar: a million times finer than any published price."""
 MAX_USD = 1_000_000
@@ -36,7 +36,6 @@ SUSPICIOUS_USD = Decimal("0.01")
 """For a token: above ten times what any model costs, so perhaps meant for a million of them."""
 MAX_TOKENS_PER_S = 10_000_000
 """Above what any engine reads from its cache."""
-
 
 _INPUT_ONLY = ("embedding", "moderation", "rerank")
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?")
@@ -68,7 +67,7 @@ def usd(value: object) -> Decimal:
         raise ValueError("expected a number, got other text") from None
     if not found.is_finite() or not 0 <= found <= MAX_USD:
         raise ValueError(f"expected dollars, from 0 to {MAX_USD}")
-    exact = _AS_FLOATS.plus(found).quantize(FINEST_USD)
+    exact = Context(prec=DIGITS).plus(found).quantize(FINEST_USD)
     if found and not exact:
         raise ValueError(f"expected 0, or at least {FINEST_USD} dollars")
     return exact
