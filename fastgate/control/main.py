@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,16 +25,23 @@ from fastgate.config import snapshot as snapshots
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
 from fastgate.control.reload import Reloader
+from fastgate.management.call import Service
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
+from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
     from fastgate.channel import Message
 
 __all__ = ["main"]
 
+_log = logging.getLogger("fastgate.control")
+
 # Of what runs when told to stop; the supervisor kills after 2 s.
 _SHUTDOWN_S = 1.0
+
+# Between two tries to reach the database.
+_STORE_RETRY_S = 2.0
 
 
 class Control:
@@ -76,6 +84,38 @@ class Control:
         self.configured.set()
         self.ended.set()
 
+    # the database
+
+    async def keep_store(self, url: str) -> None:
+        """Open the store as soon as it can be, and close it when cancelled. Nothing else waits."""
+        store: Store | None = None
+        try:
+            while store is None:
+                try:
+                    store = await open_store(url)
+                except StoreUnavailable as error:
+                    _log.warning("the database is not available", {"error": str(error)})
+                    await asyncio.sleep(_STORE_RETRY_S)
+                except StoreError as error:
+                    _log.error("no database: the management API is off", {"error": str(error)})
+                    return
+            self.state.service = Service(store, lambda: self.state.config, self._changed)
+            await asyncio.Event().wait()
+        finally:
+            self.state.service = None
+            if store is not None:
+                await store.close()
+
+    def _changed(self, kind: str, ids: list[str]) -> None:
+        """Have every worker forget what it remembers of these."""
+        if ids:
+            self.channel.send("principals_changed", {"kind": kind, "ids": ids})
+
+
+def _database_url() -> str:
+    home = os.environ.get("FASTGATE_HOME") or ".fastgate"
+    return os.environ.get("DATABASE_URL") or f"sqlite:///{home}/fastgate.db"
+
 
 async def _run(arguments: argparse.Namespace) -> None:
     control = Control(arguments)
@@ -84,9 +124,12 @@ async def _run(arguments: argparse.Namespace) -> None:
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=arguments.listen_fd)).start()
     control.channel.send("ready")
+    keeping = asyncio.create_task(control.keep_store(_database_url()))
     await control.ended.wait()
     control.channel.close()
     await runner.cleanup()
+    keeping.cancel()
+    await asyncio.wait([keeping])
     if control.orphaned:
         # The supervisor can't tidy up any more.
         _remove_socket(arguments.control_socket)

@@ -1,0 +1,52 @@
+"""The management API on a loop and thread of its own, for clients that block."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+from fastgate.observe import memory as shared_memory
+from fastgate.store import open_store
+from tests.managing import Api
+
+__all__ = ["Threaded"]
+
+
+class Threaded:
+    """A context: `url` is the base of a served API."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self.url = ""
+        self.api: Any = None
+
+    def __enter__(self) -> Threaded:
+        self._thread.start()
+        self._run(self._start())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    async def _start(self) -> None:
+        self._store = await open_store(self._database)
+        self._fd = shared_memory.create(2)
+        memory = shared_memory.open(self._fd, shared_memory.CONTROL)
+        self.api = Api(memory, self._store)
+        await self.api.client.start_server()
+        self.url = str(self.api.client.make_url("")).rstrip("/")
+
+    async def _stop(self) -> None:
+        await self.api.client.close()
+        await self._store.close()
+        os.close(self._fd)
