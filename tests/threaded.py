@@ -7,9 +7,11 @@ import os
 import threading
 from typing import Any
 
+from aiohttp import web
+
 from fastgate.observe import memory as shared_memory
 from fastgate.store import open_store
-from tests.managing import Api
+from tests.managing import Api, identity
 
 __all__ = ["Threaded"]
 
@@ -43,6 +45,7 @@ class Threaded:
         self._fd = shared_memory.create(2)
         memory = shared_memory.open(self._fd, shared_memory.CONTROL)
         self.api = Api(memory, self._store)
+        self.api.client.app.middlewares.insert(0, _worker)
         await self.api.client.start_server()
         self.url = str(self.api.client.make_url("")).rstrip("/")
 
@@ -50,3 +53,13 @@ class Threaded:
         await self.api.client.close()
         await self._store.close()
         os.close(self._fd)
+
+
+@web.middleware
+async def _worker(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Stand in for the worker that relays: say who has the key."""
+    kind, _, key = request.headers.get("authorization", "").partition(" ")
+    if kind != "Bearer":
+        return await handler(request)
+    headers = {**request.headers, **identity(key)}
+    return await handler(request.clone(headers=headers))

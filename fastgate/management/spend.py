@@ -268,7 +268,7 @@ async def report(call: Call) -> Any:
     wanted = dict.fromkeys(("day", column, "model_group", "key_hash"))
     days: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in await _sums(call, ", ".join(wanted), extra, *values):
-        entity = names.get(row[column], row[column])
+        entity: str = names.get(row[column]) or row[column]
         entry = days[row["day"]].setdefault(entity, {"nano": 0, "metadata": []})
         entry["nano"] += row["nano"]
         entry["metadata"].append(
