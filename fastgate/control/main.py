@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -43,6 +44,9 @@ _SHUTDOWN_S = 1.0
 # Between two tries to reach the database.
 _STORE_RETRY_S = 2.0
 
+# How long control's other routes wait for it when control starts.
+_STORE_WAIT_S = 1.0
+
 
 class Control:
     """What connects the channel with the rest."""
@@ -51,6 +55,8 @@ class Control:
         memory = shared_memory.open(arguments.memory_fd, shared_memory.CONTROL)
         self.state = State(memory, Config())
         self.configured = asyncio.Event()
+        self.store_tried = asyncio.Event()
+        """The database was opened, or can't be for now."""
         self.ended = asyncio.Event()
         self.orphaned = False
         """The supervisor is dead."""
@@ -95,11 +101,14 @@ class Control:
                     store = await open_store(url)
                 except StoreUnavailable as error:
                     _log.warning("the database is not available", {"error": str(error)})
+                    self.store_tried.set()
                     await asyncio.sleep(_STORE_RETRY_S)
                 except StoreError as error:
                     _log.error("no database: the management API is off", {"error": str(error)})
+                    self.store_tried.set()
                     return
             self.state.service = Service(store, lambda: self.state.config, self._changed)
+            self.store_tried.set()
             await asyncio.Event().wait()
         finally:
             self.state.service = None
@@ -120,11 +129,14 @@ def _database_url() -> str:
 async def _run(arguments: argparse.Namespace) -> None:
     control = Control(arguments)
     await control.configured.wait()
+    keeping = asyncio.create_task(control.keep_store(_database_url()))
+    # Whoever asks meanwhile waits in the socket's queue, and need not be told to come again.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(control.store_tried.wait(), _STORE_WAIT_S)
     runner = web.AppRunner(create_app(control.state), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=arguments.listen_fd)).start()
     control.channel.send("ready")
-    keeping = asyncio.create_task(control.keep_store(_database_url()))
     await control.ended.wait()
     control.channel.close()
     await runner.cleanup()

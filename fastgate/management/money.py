@@ -25,7 +25,9 @@ def to_nano(dollars: float) -> int:
 
 
 def to_usd(nano: int) -> float:
-    """Return dollars: the nearest double, which rounds back to the exact nano-dollar."""
+    """Return dollars: the nearest double, which up to 4.5 million dollars (2 ** 52 nano-dollars)
+    rounds back to the exact nano-dollar.
+    """
     return nano / NANO
 
 
