@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
 from fastgate.config.schema import Config, Deployment
+from fastgate.config.stored import StoredKey
 from fastgate.control.app import State, create_app
+from fastgate.control.principals import stored_key
 from fastgate.management.call import Service
 from fastgate.store import Store
 
@@ -42,12 +45,17 @@ class Api:
     def __init__(self, memory: Any, store: Store) -> None:
         self.store = store
         self.changes: list[tuple[str, list[str]]] = []
+        self.seen: list[asyncio.Future[StoredKey | None]] = []
         state = State(memory, Config(deployments=[DEPLOYMENT]))
-        state.service = Service(
-            store, lambda: state.config, lambda kind, ids: self.changes.append((kind, ids))
-        )
+        state.service = Service(store, lambda: state.config, self._changed)
         self.state = state
         self.client: TestClient[Any, Any] = TestClient(TestServer(create_app(state)))
+
+    def _changed(self, kind: str, ids: list[str]) -> None:
+        self.changes.append((kind, ids))
+        # What a worker would be told that asks at once.
+        if kind == "key":
+            self.seen.append(asyncio.ensure_future(stored_key(self.store, ids[-1])))
 
     async def ask(
         self, method: str, path: str, body: Any = None, key: str = MASTER, **more: Any

@@ -50,6 +50,7 @@ class Threaded:
         self.url = str(self.api.client.make_url("")).rstrip("/")
 
     async def _stop(self) -> None:
+        await asyncio.gather(*self.api.seen)
         await self.api.client.close()
         await self._store.close()
         os.close(self._fd)

@@ -117,8 +117,7 @@ class Control:
 
     def _changed(self, kind: str, ids: list[str]) -> None:
         """Have every worker forget what it remembers of these."""
-        if ids:
-            self.channel.send("principals_changed", {"kind": kind, "ids": ids})
+        self.channel.send("principals_changed", {"kind": kind, "ids": ids})
 
 
 def _database_url() -> str:

@@ -80,7 +80,10 @@ async def _call(route: Route, service: Service, request: web.Request) -> Any:
     path = dict(request.match_info)
     _refuse_nul([*path.values(), *request.query.values()])
     call = Call(service, caller, body, query, path)
-    return await route.handler(call)
+    answer = await route.handler(call)
+    for kind, ids in call.changes:
+        service.changed(kind, ids)
+    return answer
 
 
 def _gate(route: Route, caller: Caller) -> None:

@@ -114,6 +114,7 @@ class Call:
         self.path = path
         """What stands in the path's braces."""
         self.now = datetime.now(UTC)
+        self.changes: list[tuple[str, list[str]]] = []
 
     def refuse(self, what: str) -> AuthenticationError:
         """Return the error for an object that isn't the caller's."""
@@ -133,7 +134,12 @@ class Call:
         return row
 
     def changed(self, kind: str, ids: Iterable[str]) -> None:
-        self.service.changed(kind, list(ids))
+        """Have workers told when the handler is done: not before its transaction is, or they would
+        ask again too early and remember what was.
+        """
+        listed = list(ids)
+        if listed:
+            self.changes.append((kind, listed))
 
 
 def digest_of(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ async def api(
     made = Api(shared_memory.open(fd, shared_memory.CONTROL), store)
     await made.client.start_server()
     yield made
+    await asyncio.gather(*made.seen)
     await made.client.close()
     await store.close()
     os.close(fd)
