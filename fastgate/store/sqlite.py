@@ -71,8 +71,13 @@ async def _connect(path: str) -> aiosqlite.Connection:
         detect_types=sqlite3.PARSE_DECLTYPES,
         cached_statements=256,
     )
-    for pragma in _PRAGMAS:
-        await connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in _PRAGMAS:
+            await connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        # Its thread would keep the process from ending.
+        await connection.close()
+        raise
     return connection
 
 

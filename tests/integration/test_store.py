@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -221,8 +222,12 @@ async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> No
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a database" * 100)
+    # The loop's own thread for such work is there from now on.
+    await asyncio.to_thread(int)
+    threads = threading.active_count()
     with pytest.raises(StoreError, match="not a database"):
         await open_store(f"sqlite:///{tmp_path}/file")
+    assert threading.active_count() == threads
 
 
 async def test_the_file_is_for_its_owner_alone(tmp_path: Path, open_url: Open) -> None:
