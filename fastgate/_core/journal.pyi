@@ -120,7 +120,8 @@ class Journal:
     def report(self, request_id: bytes, columns: Columns, outcome: Outcome) -> bool:
         """Say what a request came to that was never reserved."""
     def note(self, request_id: bytes, json: bytes) -> bool:
-        """Add rare columns of a request, a JSON object; before it is settled. A later one wins."""
+        """Add rare columns of a request, a JSON object; before it is settled. A later one
+        adds to it, member by member."""
 
 @final
 class Reader:
