@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fastgate import __version__
+from fastgate.spend import command
 
 if TYPE_CHECKING:
     from fastgate.config.load import Examined
@@ -95,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         "hash-key", help="print the SHA-256 of a key", description=_HASH_KEY, formatter_class=raw
     )
     hash_key.set_defaults(run=_hash_key)
+
+    spend = commands.add_parser(
+        "spend", help="what requests cost", description="Look after what requests cost."
+    )
+    command.add_verify(spend.add_subparsers(title="commands", required=True, metavar="COMMAND"))
     return parser
 
 

@@ -50,7 +50,9 @@ _MEMBER = f"UPDATE team_members SET {_ADD} WHERE team_id = $2 AND user_id = $3"
 # These need not be made before they are first named in a request.
 _MADE_ON_USE = {"customer_id": ("customers", "customer_id"), "tag": ("tags", "name")}
 
-_DAILY = "INSERT INTO daily_spend ({columns}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {set}"
+_DAILY = (
+    "INSERT INTO daily_spend ({columns}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {set}"
+)
 _POST_DAILY = _DAILY.format(
     columns=", ".join(DAILY_KEY + DAILY_VALUES),
     places=", ".join(f"${i + 1}" for i in range(len(DAILY_KEY + DAILY_VALUES))),
@@ -89,9 +91,7 @@ class Balances:
         if spend:
             self._add_owners(row, sign * spend)
 
-    def add_attempt(
-        self, row: tuple[Any, ...], attempt: tuple[Any, ...], sign: int = 1
-    ) -> None:
+    def add_attempt(self, row: tuple[Any, ...], attempt: tuple[Any, ...], sign: int = 1) -> None:
         """Count a billed attempt (ATTEMPT_COLUMNS) of the request whose row this is."""
         spend = attempt[_ATTEMPT_AT["spend_nano_usd"]]
         tokens = attempt[_ATTEMPT_FIRST_TOKEN : _ATTEMPT_FIRST_TOKEN + 6]
@@ -170,7 +170,9 @@ async def _make_missing(transaction: Store, kind: str, owners: list[str], now: d
     """Make the customers or tags that no one made, at what was spent under their names before."""
     table, name = _MADE_ON_USE[kind]
     places = ", ".join(f"${i + 1}" for i in range(len(owners)))
-    rows = await transaction.fetch(f"SELECT {name} FROM {table} WHERE {name} IN ({places})", *owners)
+    rows = await transaction.fetch(
+        f"SELECT {name} FROM {table} WHERE {name} IN ({places})", *owners
+    )
     known = {row[name] for row in rows}
     for owner in owners:
         if owner not in known:
@@ -184,7 +186,9 @@ async def _make_missing(transaction: Store, kind: str, owners: list[str], now: d
 
 async def _spent(transaction: Store, kind: str, owner: str) -> int:
     if kind == "tag":
-        rows = await transaction.fetch("SELECT tags, spend_nano_usd FROM daily_spend WHERE tags <> ''")
+        rows = await transaction.fetch(
+            "SELECT tags, spend_nano_usd FROM daily_spend WHERE tags <> ''"
+        )
         return sum(row["spend_nano_usd"] for row in rows if owner in orjson.loads(row["tags"]))
     row = await transaction.fetch_one(
         "SELECT CAST(coalesce(sum(spend_nano_usd), 0) AS BIGINT) AS spent FROM daily_spend"

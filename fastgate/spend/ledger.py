@@ -55,10 +55,7 @@ class _Rows(NamedTuple):
 
 def _insert(table: str, columns: Sequence[str]) -> str:
     places = ", ".join(f"${i + 1}" for i in range(len(columns)))
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  our own names
-        " ON CONFLICT DO NOTHING"
-    )
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT DO NOTHING"
 
 
 _INSERT_ROW = _insert("spend_logs", COLUMNS)
@@ -136,7 +133,7 @@ async def _known(transaction: Store, request_ids: list[str]) -> dict[str, str]:
     padded = request_ids + request_ids[-1:] * (n - len(request_ids))
     wanted = ", ".join(f"${i + 1}" for i in range(n))
     rows = await transaction.fetch(
-        f"SELECT request_id, status FROM spend_logs WHERE request_id IN ({wanted})",  # noqa: S608
+        f"SELECT request_id, status FROM spend_logs WHERE request_id IN ({wanted})",
         *padded,
     )
     return {row["request_id"]: row["status"] for row in rows}
@@ -144,7 +141,7 @@ async def _known(transaction: Store, request_ids: list[str]) -> dict[str, str]:
 
 async def _take_back(transaction: Store, request_id: str, balances: Balances) -> None:
     orphan = await transaction.fetch_one(
-        f"SELECT {', '.join(COLUMNS)} FROM spend_logs WHERE request_id = $1",  # noqa: S608
+        f"SELECT {', '.join(COLUMNS)} FROM spend_logs WHERE request_id = $1",
         request_id,
     )
     assert orphan is not None
@@ -158,8 +155,7 @@ async def _take_back(transaction: Store, request_id: str, balances: Balances) ->
 
 async def _attempts(transaction: Store, request_id: str) -> list[Row]:
     return await transaction.fetch(
-        f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM spend_attempts"  # noqa: S608
-        " WHERE request_id = $1",
+        f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM spend_attempts WHERE request_id = $1",
         request_id,
     )
 

@@ -150,9 +150,7 @@ class WorkerJournal:
                 self._heard(kind, request_id, segment, number, content)
         return True
 
-    def _settled(
-        self, request_id: str, segment: _Segment, number: int, outcome: Any
-    ) -> Entry:
+    def _settled(self, request_id: str, segment: _Segment, number: int, outcome: Any) -> Entry:
         constant = segment.constants.get(number, _UNKNOWN)
         request = self.open.pop(request_id, None)
         if request is None:
@@ -240,7 +238,7 @@ class WorkerJournal:
             reservation = request.reservation
             if reservation is None:
                 if not request.attempts:
-                    continue    # a note, and no request: nothing went upstream
+                    continue  # a note, and no request: nothing went upstream
                 reservation = (request.attempts[0][1][0], 0, -1, -1)
             entries.append(
                 orphan(

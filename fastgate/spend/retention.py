@@ -59,8 +59,6 @@ async def _forget_some(store: Store, midnight: datetime) -> int:
         )
         ids = [(row["request_id"],) for row in old]
         if ids:
-            await transaction.execute_many(
-                "DELETE FROM spend_attempts WHERE request_id = $1", ids
-            )
+            await transaction.execute_many("DELETE FROM spend_attempts WHERE request_id = $1", ids)
             await transaction.execute_many("DELETE FROM spend_logs WHERE request_id = $1", ids)
     return len(ids)

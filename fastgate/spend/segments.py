@@ -186,9 +186,7 @@ class SpendJournal:
         try:
             if self._folder is None:
                 self._folder = self._locked_folder()
-            self._next = _Segment(
-                self._folder, self._epoch, self._number + 1, self._segment_bytes
-            )
+            self._next = _Segment(self._folder, self._epoch, self._number + 1, self._segment_bytes)
         except OSError as error:
             self._retry = True
             if not self._full:

@@ -49,6 +49,9 @@ _OWNERS = {
 }
 
 
+_RESERVE, _SETTLE = KINDS["reserve"], KINDS["settle"]
+
+
 class Finding(NamedTuple):
     """One thing that is not as it should be: numbers that differ, or something by itself."""
 
@@ -140,7 +143,7 @@ def _unlike(days: dict[str, list[tuple[int, int]]]) -> Iterator[Finding]:
 
 
 async def _unlike_balances(store: Store) -> list[Finding]:
-    findings = []
+    findings: list[Finding] = []
     for column, balances in _OWNERS.items():
         spent = await _spent_by(store, column)
         rows = await store.fetch(balances)
@@ -206,7 +209,15 @@ async def _unlike_tags(store: Store) -> list[Finding]:
 
 
 async def _count_balances(store: Store) -> int:
-    tables = ("virtual_keys", "teams", "team_members", "users", "organizations", "customers", "tags")
+    tables = (
+        "virtual_keys",
+        "teams",
+        "team_members",
+        "users",
+        "organizations",
+        "customers",
+        "tags",
+    )
     row = await store.fetch_one(
         "SELECT " + " + ".join(f"(SELECT count(*) FROM {table})" for table in tables) + " AS n"
     )
@@ -247,7 +258,7 @@ def _read(folder: Path, place: tuple[int, int]) -> tuple[int, int]:
             with path.open("rb") as file:
                 reader = Reader(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         except (FileNotFoundError, ValueError):
-            continue    # deleted since; or damaged, which the drain will find
+            continue  # deleted since; or damaged, which the drain will find
         for kind, request_id, _, _ in reader:
             if kind == _RESERVE:
                 reserved.add(request_id)
