@@ -190,7 +190,20 @@ def _noted(notes: list[bytes]) -> tuple[Any, ...]:
     values: dict[str, Any] = {}
     for note in notes:
         values |= orjson.loads(note)
+    if any(b"\\u0000" in note for note in notes):
+        values = {name: _without_nul(value) for name, value in values.items()}
     return tuple(map(values.get, _NOTED))
+
+
+def _without_nul(value: Any) -> Any:
+    # The one character that PostgreSQL has no room for.
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+    return value
 
 
 def _error_kind(code: int, http_status: int) -> str:

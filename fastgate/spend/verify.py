@@ -11,6 +11,7 @@ checks the drain must not share its mistakes.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import mmap
 import os
@@ -97,7 +98,7 @@ async def verify(store: Store, home: Path) -> Report:
         )
         places = await ledger.places(transaction)
     assert totals is not None
-    journals = _journals(home, places)
+    journals = await asyncio.to_thread(_journals, home, places)
     return Report(
         findings + journals.findings,
         totals["requests"],
