@@ -140,6 +140,8 @@ class SpendJournal:
 
     def close(self) -> None:
         """Seal and sync; what is open stays so, for recovery to find. Blocks."""
+        if self._ended:
+            return
         self._ended = True
         self.wake()
         self._thread.join()
