@@ -150,10 +150,10 @@ class Balances:
     def _daily_key(
         self, row: tuple[Any, ...], model: str | None, provider: str | None
     ) -> tuple[str, ...]:
-        start: datetime = row[_START]
+        start = row[_START]
         tags = row[_TAGS]
         return (
-            start.date().isoformat(),
+            start[:10] if type(start) is str else start.date().isoformat(),
             row[_KEY],
             row[_TEAM] or "",
             row[_USER] or "",

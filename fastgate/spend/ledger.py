@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastgate.spend.balances import Balances
 from fastgate.spend.recovery import Place
-from fastgate.spend.rows import ATTEMPT_COLUMNS, COLUMNS, Entry, attempt_row, row
+from fastgate.spend.rows import ATTEMPT_COLUMNS, COLUMNS, TIMES, Entry, attempt_row, row
 from fastgate.store import Conflict
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ async def forget(store: Store, epochs: Iterable[str]) -> None:
 async def post(store: Store, entries: list[Entry], moves: Iterable[Move]) -> Posted:
     """Write what requests came to. Raises Overtaken, or the store's errors: nothing was written."""
     made: dict[str, _Rows] = {}
+    time = TIMES[store.dialect]
     for entry in entries:
-        attempts = [attempt_row(entry.request_id, *attempt) for attempt in entry.attempts]
-        made.setdefault(entry.request_id, _Rows(row(entry), attempts))
+        attempts = [attempt_row(entry.request_id, *attempt, time) for attempt in entry.attempts]
+        made.setdefault(entry.request_id, _Rows(row(entry, time), attempts))
     now = datetime.now(UTC)
     async with store.transaction() as transaction:
         for move in moves:

@@ -7,9 +7,13 @@ at their end, since a journal may be read by a later version than wrote it.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ABORTED",
@@ -22,6 +26,7 @@ __all__ = [
     "ORPHANED",
     "PROVIDER",
     "SUCCESS",
+    "TIMES",
     "Constant",
     "Entry",
     "Outcome",
@@ -136,8 +141,8 @@ def orphan(
     return Entry(request_id, constant, notes, outcome, attempts)
 
 
-def row(entry: Entry) -> tuple[Any, ...]:
-    """Return the COLUMNS of a request."""
+def row(entry: Entry, time: Callable[[int], Any]) -> tuple[Any, ...]:
+    """Return the COLUMNS of a request; `time` is one of TIMES."""
     start_us, first_byte_us, end_us, ttft_us, overhead_us, spend_nano = entry.outcome[:6]
     prompt, cached, cache_write, completion, reasoning, total = entry.outcome[6:12]
     http_status, attempts, status, error_kind, usage_source, stream, cache_hit = entry.outcome[12:]
@@ -159,15 +164,17 @@ def row(entry: Entry) -> tuple[Any, ...]:
         spend_nano if spend_nano >= 0 else None,
         cache_hit,
         attempts,
-        _time(start_us),
-        _time(first_byte_us) if first_byte_us else None,
-        _time(end_us) if end_us else None,
+        time(start_us),
+        time(first_byte_us) if first_byte_us else None,
+        time(end_us) if end_us else None,
         ttft_us / 1000 if ttft_us >= 0 else None,
         overhead_us if overhead_us >= 0 else None,
     )
 
 
-def attempt_row(request_id: str, constant: Constant, outcome: Outcome) -> tuple[Any, ...]:
+def attempt_row(
+    request_id: str, constant: Constant, outcome: Outcome, time: Callable[[int], Any]
+) -> tuple[Any, ...]:
     """Return the ATTEMPT_COLUMNS of an attempt that failed and is billed."""
     start_us, _, end_us, _, _, spend_nano, *tokens = outcome[:12]
     http_status, attempt, _, error_kind, usage_source = outcome[12:17]
@@ -181,8 +188,8 @@ def attempt_row(request_id: str, constant: Constant, outcome: Outcome) -> tuple[
         http_status or None,
         _USAGE_SOURCES[usage_source],
         spend_nano if spend_nano >= 0 else None,
-        _time(start_us),
-        _time(end_us) if end_us else None,
+        time(start_us),
+        time(end_us) if end_us else None,
     )
 
 
@@ -212,6 +219,21 @@ def _error_kind(code: int, http_status: int) -> str:
     return _ERROR_KINDS[code] if code < len(_ERROR_KINDS) else _ERROR_KINDS[_OTHER]
 
 
-def _time(us: int) -> datetime:
+def _datetime(us: int) -> datetime:
     # Exact, where a float of seconds would be a rounding to argue about.
     return _EPOCH + timedelta(microseconds=us)
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return _datetime(second * 1_000_000).isoformat()[:19]
+
+
+def _text(us: int) -> str:
+    return f"{_second(us // 1_000_000)}.{us % 1_000_000:06}+00:00"
+
+
+TIMES: dict[str, Callable[[int], Any]] = {"sqlite": _text, "postgresql": _datetime}
+"""By dialect: how times since the epoch, in us, are handed to a store. SQLite is given the text
+that it keeps: making a datetime of each and then text of that had 10 of 46 us a row.
+"""
