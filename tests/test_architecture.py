@@ -34,6 +34,7 @@ FORBIDDEN_IMPORTS = {
         *("fastgate.gateway", "fastgate.upstream", "fastgate.control"),
     },
     "config": {"fastgate.gateway", "fastgate.upstream", "fastgate.control"},
+    "spend": {"fastgate.gateway", "fastgate.upstream", "fastgate.control", "aiohttp"},
     "observe": {"fastgate.gateway", "fastgate.upstream", "fastgate.control", "aiohttp"},
 }
 
