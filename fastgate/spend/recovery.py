@@ -145,7 +145,7 @@ class WorkerJournal:
                     if len(entries) >= limit:
                         return False
             elif kind == _DEFINE:
-                segment.constants[number] = constant_of(content)  # type: ignore[arg-type]
+                self._define(segment, number, content)
             else:
                 self._heard(kind, request_id, segment, number, content)
         return True
@@ -156,6 +156,13 @@ class WorkerJournal:
         if request is None:
             return Entry(request_id, constant, [], outcome, [])
         return Entry(request_id, constant, request.notes, outcome, request.attempts)
+
+    def _define(self, segment: _Segment, number: int, content: Any) -> None:
+        try:
+            segment.constants[number] = constant_of(content)
+        except ValueError as error:
+            # Rows without an owner are better than none.
+            _log.error("columns of the spend journal can't be read", {"error": str(error)})
 
     def _heard(
         self, kind: int, request_id: str, segment: _Segment, number: int, content: Any

@@ -111,9 +111,9 @@ def error_kind_code(kind: str) -> int:
 
 def constant_of(columns: bytes) -> Constant:
     """Return the values of the JSON of a `Columns`. What it lacks is NULL, or "" where that can't
-    be.
+    be. Raises ValueError for what is no JSON object.
     """
-    values = orjson.loads(columns)
+    values = _object(columns)
     values.setdefault("key_hash", "")
     values.setdefault("call_type", "")
     return tuple(map(values.get, _CONSTANT))
@@ -196,10 +196,17 @@ def attempt_row(
 def _noted(notes: list[bytes]) -> tuple[Any, ...]:
     values: dict[str, Any] = {}
     for note in notes:
-        values |= orjson.loads(note)
+        values |= _object(note)
     if any(b"\\u0000" in note for note in notes):
         values = {name: _without_nul(value) for name, value in values.items()}
     return tuple(map(values.get, _NOTED))
+
+
+def _object(json: bytes) -> dict[str, Any]:
+    values = orjson.loads(json)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, got {json[:80]!r}")
+    return values
 
 
 def _without_nul(value: Any) -> Any:

@@ -32,8 +32,8 @@ __all__ = ["SEGMENT_BYTES", "SYNC_RECORDS", "SpendJournal", "segment_name"]
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Some 200,000 requests, at about 300 bytes each."""
 
-# What a power failure may take: the most that OpenMeter, Kafka (flush.ms) and PostgreSQL with
-# synchronous_commit=off (3 x wal_writer_delay = 600 ms) put at risk, or less.
+# What a power failure may take. PostgreSQL with synchronous_commit = off risks 0.6 s (three times
+# wal_writer_delay), Redis with appendfsync everysec 1 s. A sync takes 0.15 ms here, 4 ms at worst.
 SYNC_INTERVAL_S = 0.1
 SYNC_RECORDS = 1_000
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastgate._core.journal import Columns
 from fastgate.spend import ledger, rows
 from fastgate.spend.drain import REJECTED, Drain
 from fastgate.spend.ledger import Posted
@@ -398,6 +399,20 @@ async def test_a_row_that_the_database_refuses_is_set_aside(
     assert report.findings == [
         Finding(f"requests whose rows the database refused: {home / REJECTED}", 0, 1)
     ]
+
+
+async def test_what_is_no_json_costs_no_more_than_itself(
+    sqlite: Store, home: Path, worker: Worker
+) -> None:
+    worker.request(Columns(b"[1]"))
+    worker.append("note", worker.reserve(), b"{}")
+    noted = worker.reserve()
+    worker.append("note", noted, b'"text"')
+    worker.settle(noted)
+    worker.request()
+    assert await drained(sqlite, home) == Posted(2, 0, 0)
+    assert [row["key_hash"] for row in await spend_logs(sqlite)] == ["", "key"]
+    assert (home / REJECTED).read_bytes().count(noted) == 1
 
 
 async def test_a_damaged_segment_counts_up_to_its_damage_and_is_kept(
