@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fastgate import __version__, administration
+from fastgate.spend import command
 
 if TYPE_CHECKING:
     from fastgate.config.load import Examined
@@ -96,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     hash_key.set_defaults(run=_hash_key)
 
-    administration.add_commands(commands)
+    nouns = administration.add_commands(commands)
+    command.add_verify(nouns["spend"])
     return parser
 
 

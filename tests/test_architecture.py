@@ -38,6 +38,7 @@ FORBIDDEN_IMPORTS = {
     "management": {"aiohttp", "fastgate.gateway", "fastgate.upstream", "fastgate.control"},
     "store": {"aiohttp", "fastgate.gateway", "fastgate.control", "fastgate.management"},
     "config": {"fastgate.gateway", "fastgate.upstream", "fastgate.control"},
+    "spend": {"fastgate.gateway", "fastgate.upstream", "fastgate.control", "aiohttp"},
     "observe": {"fastgate.gateway", "fastgate.upstream", "fastgate.control", "aiohttp"},
 }
 

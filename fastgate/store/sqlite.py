@@ -108,6 +108,10 @@ def _numbered(sql: str) -> str:
     return re.sub(r"\$(\d+)", r"?\1", sql)
 
 
+# What SQLite takes as it is; of a row of 39 values, looking costs 1.5 us and asking `_bound` 11.
+_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+
+
 def _bound(value: Any) -> Any:
     """Return a value as it is stored; times at a fixed width, so that text sorts as time does."""
     if isinstance(value, datetime):
@@ -147,7 +151,9 @@ class _Statements:
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         with _our_errors():
-            bound = [[_bound(value) for value in row] for row in rows]
+            bound = [
+                [value if type(value) in _PLAIN else _bound(value) for value in row] for row in rows
+            ]
             async with self._connection.executemany(_numbered(sql), bound):
                 pass
 
