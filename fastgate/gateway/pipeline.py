@@ -110,8 +110,11 @@ class Pipeline(Endings):
                 )
             endpoint = found.endpoint
             context.endpoint = endpoint
-            if reader.method() != endpoint.method and not (
-                endpoint.method == b"GET" and reader.method() == b"HEAD"
+            method = reader.method()
+            if (
+                method != endpoint.method
+                and endpoint.method
+                and not (endpoint.method == b"GET" and method == b"HEAD")
             ):
                 raise NotFound(
                     f"Method Not Allowed: expected {endpoint.method.decode()}",
