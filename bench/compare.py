@@ -2,9 +2,10 @@
 
 Engine and load client run on one core, the peer alone on another; the figures are taken from one
 peer after the other, and that in rounds (A B C, A B C, ...), so that what drifts on the machine
-meets all alike. In each round every peer is started anew. A measurement during which strangers had more than 10 % of a core, or the
-hypervisor stole more than 5 %, is repeated once; the calmer of both counts, and is marked if it was
-not calm either. What is not installed is left out, with how to install it.
+meets all alike. In each round every peer is started anew. A measurement during which strangers had
+more than 10 % of a core, or the hypervisor stole more than 5 %, is repeated once; the calmer of
+both counts, and is marked if it was not calm either. What is not installed is left out, with how to
+install it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ QUICK_SCALE = 0.34
 """Makes a second out of three: enough to see whether something is badly off."""
 
 SHORT = ("footprint", "stream_paced", "plain_c64", "stream_flat", "ttft_50rps")
-"""Memory comes first, of a peer that has done nothing yet. What is measured unless other figures are named: six peers, three rounds, in ten minutes."""
+"""What is measured unless other figures are named: six peers, three rounds, in ten minutes. Memory
+comes first: of a peer that has done nothing yet.
+"""
 
 
 def measure(stand: Stand, figure: str, running: Running, scale: float) -> Measured:
