@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import random
 import resource
 import signal
@@ -27,6 +28,7 @@ from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
+from fastgate.gateway.keys import Keys
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
@@ -116,6 +118,10 @@ class Worker(Shared):
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
         self.control = self._control_target()
         catalog = Catalog(snapshot, self)
+        if os.path.exists(self._control_socket) and pipeline.keys is None:
+            pipeline.keys = Keys(self._control_socket)
+        if pipeline.keys is not None:
+            pipeline.keys.apply(snapshot.stored)
         pipeline.snapshot = snapshot
         pipeline.catalog = catalog
         used = {target.pool.origin for target in catalog.targets.values()}
@@ -331,6 +337,9 @@ async def _run(arguments: argparse.Namespace) -> None:
                     worker.ended.set()
             else:
                 channel.send("snapshot_applied", fields)
+        elif kind == "principals_changed":
+            if worker.pipeline.keys is not None:
+                worker.pipeline.keys.forget(fields["kind"], fields["ids"])
         elif kind == "drain":
             worker.drain(fields["grace_s"], fields["accept"])
         elif kind == "hasten":
