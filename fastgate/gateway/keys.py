@@ -28,7 +28,7 @@ _log = logging.getLogger("fastgate.keys")
 ASK = object()
 """What `find` says of a key that control must be asked for."""
 
-# A principal has some 1.5 KB, so that they take 150 MB at most; a digest that is nobody's, 100 bytes.
+# A principal has some 1.5 KB, so that they take 150 MB at most; a digest of nobody's, 100 bytes.
 _MAX_KNOWN = 100_000
 _MAX_UNKNOWN = 100_000
 

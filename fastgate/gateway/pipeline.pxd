@@ -39,7 +39,9 @@ cdef class Pipeline(Endings):
     cdef public long long ping_ns
     cdef public long long max_wait_ns
 
-    @cython.locals(reader=RequestReader, found=Match, endpoint=Endpoint, client_id=bytes, method=bytes)
+    @cython.locals(
+        reader=RequestReader, found=Match, endpoint=Endpoint, client_id=bytes, method=bytes,
+    )
     cpdef on_head(self, Context context)
 
     @cython.locals(digest=bytes)

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import random
 import resource
 import signal
@@ -118,8 +117,6 @@ class Worker(Shared):
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
         self.control = self._control_target()
         catalog = Catalog(snapshot, self)
-        if os.path.exists(self._control_socket) and pipeline.keys is None:
-            pipeline.keys = Keys(self._control_socket)
         if pipeline.keys is not None:
             pipeline.keys.apply(snapshot.stored)
         pipeline.snapshot = snapshot
@@ -323,6 +320,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     memory = shared_memory.open(arguments.memory_fd, arguments.slot)
     worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
+    worker.pipeline.keys = Keys(arguments.control_socket)
     configured = asyncio.Event()
 
     def on_message(message: Message) -> None:
