@@ -143,6 +143,7 @@ def wrk(stand: Stand, running: Running, connections: int, duration_s: float) -> 
         script.flush()
         command = [
             *("wrk", "-t1", f"-c{connections}", f"-d{duration_s:g}s", "--latency"),
+            *("--timeout", "30s"),
             *("-s", script.name, f"http://127.0.0.1:{running.port}{CHAT}"),
         ]
         process = spawn(command, stand.load_core, subprocess.PIPE)

@@ -5,10 +5,12 @@ that it is neither copied nor looked at on the way). A frame is two 32-bit lengt
 the blob. JSON and not msgpack, since the supervisor speaks it too and msgspec would cost it 5 MB of
 RSS for a few messages an hour.
 
-    to a worker     snapshot {version} +blob, drain {grace_s, accept}, hasten {grace_s}, stop
+    to a worker     snapshot {version} +blob, drain {grace_s, accept}, hasten {grace_s}, stop,
+                    principals_changed {kind, ids}
     from a worker   ready, snapshot_applied {version}, drained
     to control      snapshot {version} +blob, workers {workers, started_s}, reload, stop
-    from control    ready, snapshot_applied {version}, snapshot {the fields of Settings} +blob
+    from control    ready, snapshot_applied {version}, snapshot {the fields of Settings} +blob,
+                    principals_changed {kind, ids}: sent on to every worker
 
 A worker that is told to stop accepts no more, finishes what it has and ends. It keeps its channel
 open until it ends.

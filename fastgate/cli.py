@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fastgate import __version__
+from fastgate import __version__, administration
+from fastgate.spend import command
 
 if TYPE_CHECKING:
     from fastgate.config.load import Examined
@@ -95,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         "hash-key", help="print the SHA-256 of a key", description=_HASH_KEY, formatter_class=raw
     )
     hash_key.set_defaults(run=_hash_key)
+
+    nouns = administration.add_commands(commands)
+    command.add_verify(nouns["spend"])
     return parser
 
 

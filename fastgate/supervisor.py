@@ -239,6 +239,9 @@ class Supervisor:
             self._workers.on_drained(child)
         elif kind == "snapshot" and child is self._control:
             self._on_snapshot(configuration.Settings(**fields), blob)
+        elif kind == "principals_changed" and child is self._control:
+            for worker in self._workers:
+                worker.channel.send(kind, fields)
         else:
             raise MessageError(f"unexpected {kind}")
         self._publish()

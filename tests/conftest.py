@@ -19,6 +19,7 @@ import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
 
+from tests.postgres import Postgres
 from tests.processes import Engine, Gateway
 
 CORE = sorted(path.stem for path in Path("fastgate/_core").glob("*.pyx"))
@@ -62,7 +63,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.fixture(autouse=True)
 def no_blocking_calls() -> Iterator[None]:
     """Fail a test when code of ours makes a blocking call while an event loop runs."""
-    with blockbuster_ctx("fastgate"):
+    with blockbuster_ctx("fastgate") as guard:
+        # Before it connects, asyncpg looks for ~/.pgpass and certificates. Only control connects.
+        for function in guard.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
         yield
 
 
@@ -121,3 +125,27 @@ def gateway(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[.
         running.stop()
     for stopped in started:
         stopped.assert_clean()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a running PostgreSQL server."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that gives the URL of an empty database: `new_database("sqlite")`."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/store.db"
+        url: str = request.getfixturevalue("postgres").database()
+        return url
+
+    return make

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from fastgate.config import ignored, values
+from fastgate.config import ignored, prices, values
 from fastgate.config.reader import Option, Reader, Spot, at_least, plain
 from fastgate.config.schema import Deployment
 from fastgate.config.values import Address
@@ -94,6 +94,13 @@ def _model(value: Any, spot: Spot) -> str:
 _COUNT = at_least(0, values.whole)
 _SECONDS = at_least(0, values.number)
 
+_PRICE = {
+    "base_model": Option(
+        plain(values.model_name), "Whose published price holds, if `model` is a name of your own."
+    ),
+    **prices.PRICE,
+}
+
 PARAMETERS = {
     "model": Option(_model, "`provider/model`, or the bare name beside an `api_base`."),
     "api_base": Option(
@@ -118,21 +125,23 @@ PARAMETERS = {
         plain(values.field_value), "Sent upstream as the field `openai-organization`."
     ),
     "ssl_verify": Option(ssl_verify, "`false`, or the path of a CA file."),
+    **_PRICE,
 }
 
 MODEL_INFO = {
     "id": Option(_id, "Id of the deployment; default: a hash of its parameters."),
     "mode": Option(plain(values.text), "What it is for: chat, embedding, …"),
     "access_groups": Option(_names, "Names that stand for the group in a key's `models`."),
+    **_PRICE,
 }
 
 
 def _parameters(value: Any, spot: Spot) -> dict[str, Any]:
-    return spot.reader.read(value, spot, PARAMETERS, ignored.parameter)
+    return spot.reader.read(value, spot, prices.Tiered(PARAMETERS), ignored.parameter)
 
 
 def _model_info(value: Any, spot: Spot) -> dict[str, Any]:
-    return spot.reader.read(value, spot, MODEL_INFO, ignored.model_info)
+    return spot.reader.read(value, spot, prices.Tiered(MODEL_INFO), ignored.model_info)
 
 
 ENTRY = {
@@ -217,6 +226,13 @@ def _deployment(entry: dict[str, Any], spot: Spot, verify: tuple[bool, str]) -> 
         where.at("model").fault("missing")
     if len(reader.faults) > faults_before:
         return None
+    info = read.get("model_info", {})
+    # LiteLLM: where both sections name a price, that of litellm_params counts.
+    price = {**prices.given(info), **prices.given(parameters)}
+    place = where if prices.given(parameters) else spot.at("model_info")
+    prices.checked(price, place, info.get("mode", ""))
+    if len(reader.faults) > faults_before:
+        return None
     group = read["model_name"]
     if "*" in parameters["model"] and "*" not in group:
         where.at("model").fault("expected no *, since model_name has none for it to stand for")
@@ -224,12 +240,13 @@ def _deployment(entry: dict[str, Any], spot: Spot, verify: tuple[bool, str]) -> 
     called = _called(parameters, where, verify)
     if called is None:
         return None
-    info = read.get("model_info", {})
     return Deployment(
         id=info.get("id") or _hash(group, entry["litellm_params"]),
         group=group,
         mode=info.get("mode", ""),
         access_groups=info.get("access_groups", []),
+        base_model=parameters.get("base_model", info.get("base_model", "")),
+        prices=price,
         weight=parameters.get("weight", 0.0),
         rpm=parameters.get("rpm", -1),
         tpm=parameters.get("tpm", -1),

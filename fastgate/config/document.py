@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from fastgate.config import deployments, ignored, litellm, native, schema
+from fastgate.config import deployments, ignored, litellm, native, prices, schema
 from fastgate.config.load import RENAMED
 from fastgate.config.reader import Option
 from fastgate.providers.registry import registry
@@ -35,12 +35,12 @@ def tables() -> dict[str, str]:
     """Return all tables by their names."""
     found = {
         "model_list": _options(deployments.ENTRY),
-        "litellm_params": _options(deployments.PARAMETERS),
-        "model_info": _options(deployments.MODEL_INFO),
+        "litellm_params": _options(_without(deployments.PARAMETERS, prices.PRICE)),
+        "model_info": _options(_without(deployments.MODEL_INFO, prices.PRICE)),
+        "price": _options(prices.PRICE),
+        "prices": _options(prices.ENTRY),
         "router_settings": _options(litellm.ROUTER, _router_defaults()),
-        "litellm_settings": _options(
-            {name: each for name, each in litellm.LITELLM.items() if name not in litellm.ROUTER}
-        ),
+        "litellm_settings": _options(_without(litellm.LITELLM, litellm.ROUTER)),
         "general_settings": _options(litellm.GENERAL),
         "keys": _options(native.KEY),
         "providers": _providers(),
@@ -49,6 +49,10 @@ def tables() -> dict[str, str]:
     for name, struct in native.SECTIONS.items():
         found[name] = _fields(struct)
     return found
+
+
+def _without(options: Mapping[str, Option], others: Mapping[str, Option]) -> dict[str, Option]:
+    return {name: option for name, option in options.items() if name not in others}
 
 
 def _options(options: Mapping[str, Option], defaults: Mapping[str, str] | None = None) -> str:

@@ -20,6 +20,7 @@ _HEALTH = "deployments are judged by the requests themselves; GET /health asks t
 _LIMITS = "see fastgate_settings.limits and rpm, tpm, max_parallel of a key"
 _LOGGING = "the log is always JSON: see fastgate_settings.log"
 _LOGIN = "only keys are accepted, no JWT and no SSO"
+_NO_COUNT = "usage of this kind is not told apart"
 _PRICES = "costs are not recorded yet"
 _PROVIDER = "belongs to a wire format that is not spoken yet"
 _PROXY = "keys, not routes or addresses, decide on access"
@@ -157,7 +158,6 @@ _PARAMETER = _by_word(
     {
         _TAGS: "tags tag_regex region_name allowed_model_region",
         _BUDGETS: "max_budget budget_duration max_file_size_mb",
-        _PRICES: "output_vector_size base_model",
         "give api_key and api_base with the deployment": "litellm_credential_name",
         "no answer is made up: the deployment is called": "mock_response mock_timeout",
         "the client's own credentials are never passed on": "configurable_clientside_auth_params",
@@ -172,7 +172,8 @@ _PARAMETER = _by_word(
             merge_reasoning_content_in_choices web_search_options supports_system_message
             hf_model_name initial_prompt_value roles final_prompt_value bos_token eos_token
             prompt_label ignore_prompt_manager_model cache_control_injection_points
-            add_function_to_prompt enable_thinking chat_template_kwargs safety_settings headers""",
+            add_function_to_prompt enable_thinking chat_template_kwargs safety_settings headers
+            output_vector_size""",
         _CALLBACKS: "guardrails success_callback failure_callback callbacks",
         _LOGGING: "verbose set_verbose no_log input_cost",
         _CACHE: "cache caching",
@@ -183,8 +184,8 @@ _PARAMETER = _by_word(
     }
 )
 _PARAMETER_PATTERNS = (
-    (re.compile(r"(input|output|cache|cost|code_interpreter|search_context)_?.*cost.*"), _PRICES),
-    (re.compile(r".*_cost(_per)?(_.*)?"), _PRICES),
+    (re.compile(r"(input|output|cache|cost|code_interpreter|search_context)_?.*cost.*"), _NO_COUNT),
+    (re.compile(r".*_cost(_per)?(_.*)?"), _NO_COUNT),
     (re.compile(r"(aws|azure|vertex|gemini|bedrock|s3|gcs|oci|sap|watsonx)_.*"), _PROVIDER),
     (re.compile(r"mock_.*"), _PARAMETER["mock_response"]),
     (re.compile(r"(auto|complexity|quality|adaptive)_router_.*"), _TOOLS),
@@ -192,14 +193,14 @@ _PARAMETER_PATTERNS = (
 
 _MODEL_INFO = _by_word(
     {
-        _PRICES: """base_model max_tokens max_input_tokens max_output_tokens litellm_provider
-            tier rpm tpm output_vector_size key""",
         _DATABASE: """db_model created_at created_by updated_at updated_by direct_access
             blocked""",
         _TEAMS: "team_id team_public_model_name",
         _HEALTH: """disable_background_health_check health_check_model health_check_timeout
             health_check_voice health_check_max_tokens""",
-        "it is not shown anywhere yet": """supported_environments description source model_name
+        "it is not shown anywhere yet": """max_tokens max_input_tokens max_output_tokens
+            litellm_provider tier rpm tpm output_vector_size key
+            supported_environments description source model_name
             name display_name metadata deprecation_date supported_openai_params
             supported_endpoints supported_modalities supported_output_modalities""",
     }

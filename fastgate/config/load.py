@@ -163,6 +163,7 @@ def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: 
         log=Log(**ours.get("log", {})),
         deployments=deployments,
         keys=ours.get("keys", []),
+        prices=ours.get("prices", []),
         drop_params=litellm.get("drop_params", False),
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fastgate.config import values
+from fastgate.config.prices import prices
 from fastgate.config.reader import Option, Parse, Spot, at_least, choice, plain
 from fastgate.config.schema import Limits, Log, Server, Upstream, VirtualKey
 
@@ -164,4 +165,5 @@ SETTINGS = {
         for name, struct in SECTIONS.items()
     },
     "keys": Option(_keys, "Virtual keys.", is_section=True),
+    "prices": Option(prices, "Prices that win over all others.", is_section=True),
 }

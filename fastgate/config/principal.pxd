@@ -17,4 +17,10 @@ cdef class Principal:
     cdef public bint limited
     cdef public unsigned long long limit_key
     cdef public str shown
+    cdef public list narrowed
+    cdef public dict aliases
+    cdef public list routes
+    cdef public str blocked
+    cdef public long long expires_unix_ms
+    cdef public bint revoked
     cdef public bytes log_members

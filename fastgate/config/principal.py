@@ -37,6 +37,18 @@ class Principal:
         """64 bits of the hash: the entry of this key in the shared limit table."""
         self.shown = key.alias or f"sk-...{key.key_hash[-4:]}"
         """What stands for it in messages."""
+        self.narrowed: list[Principal] | None = None
+        """When set, a model must be allowed by each of these: the key, its team, its user, ..."""
+        self.aliases: dict[str, str] = {}
+        """Model names of its own."""
+        self.routes: list[str] = []
+        """What it may ask for; empty: everything."""
+        self.blocked = ""
+        """key | team: what of it is blocked."""
+        self.expires_unix_ms = 0
+        """0: never."""
+        self.revoked = False
+        """Its key changed: to be looked up again."""
         self.log_members = _log_members(self.alias or key.key_hash[:16], self.team)
         """Its part of an access log line: JSON members, each with a comma behind it."""
 

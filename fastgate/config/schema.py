@@ -8,6 +8,7 @@ under the fields are the text of docs/configuration.md.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ __all__ = [
     "Deployment",
     "Limits",
     "Log",
+    "PriceEntry",
     "Router",
     "Server",
     "Upstream",
@@ -165,6 +167,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """`model_info.mode`, for /v1/models and /health."""
     access_groups: list[str] = []
     """`model_info.access_groups`: names that stand for this group in a key's `models`."""
+    base_model: str = ""
+    """`base_model`: whose published price holds, where `model` is a name of one's own."""
+    prices: dict[str, Decimal] = {}
+    """Price fields of `litellm_params` and `model_info`, by their names there."""
 
     def __repr__(self) -> str:
         # `auth_value` and `headers` hold secrets, and a repr ends up in logs.
@@ -219,6 +225,20 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     """`stdout`, `off`, or the path of a file."""
 
 
+class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model costs from a moment on; wins over a deployment's own fields."""
+
+    model: str
+    """The model's name upstream, or a pattern with one `*`."""
+    provider: str = ""
+    """Empty: any."""
+    deployment: str = ""
+    """Id of the only one that it holds for; empty: any."""
+    since_us: int = -1
+    """Unix time; -1: ever."""
+    fields: dict[str, Decimal]
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it."""
 
@@ -229,4 +249,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
     deployments: list[Deployment] = []
     keys: list[VirtualKey] = []
+    prices: list[PriceEntry] = []
     drop_params: bool = False

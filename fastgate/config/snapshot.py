@@ -18,6 +18,7 @@ from fastgate.config.patterns import expand, is_plain, literal_length, star
 from fastgate.config.patterns import matches as pattern_matches
 from fastgate.config.principal import Principal
 from fastgate.config.schema import Config, Deployment, VirtualKey
+from fastgate.config.stored import StoredKey
 
 __all__ = ["Group", "Principal", "Route", "Snapshot", "decode", "encode"]
 
@@ -101,8 +102,26 @@ class Snapshot:
             found = self._principals[digest] = self._compiled(Principal(key))
         return found
 
+    def stored(self, key: StoredKey) -> Principal:
+        """Return whom a key of the store stands for."""
+        principal = self._compiled(Principal(key))
+        above = [key.team_models, key.user_models, key.organization_models]
+        if any(above):
+            principal.narrowed = [
+                self._compiled(Principal(VirtualKey(key_hash=key.key_hash, models=models)))
+                for models in (key.models, *filter(None, above))
+            ]
+            principal.all_models, principal.names = False, frozenset()
+        principal.aliases = key.aliases
+        principal.routes = key.allowed_routes
+        principal.blocked = key.blocked
+        principal.expires_unix_ms = int(key.expires_unix_s * 1000)
+        return principal
+
     def allows(self, principal: Principal, model: str) -> bool:
         """Return whether `principal` may ask for `model`; it need not exist."""
+        if principal.narrowed is not None:
+            return all(self.allows(each, model) for each in principal.narrowed)
         if principal.all_models or model in principal.names:
             return True
         if not principal.patterns:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from fastgate import __version__
+from fastgate.control import management
 from fastgate.control.health import Health
 from fastgate.observe import metrics
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from fastgate.config.schema import Config
+    from fastgate.management.call import Service
     from fastgate.observe.memory import SharedMemory
 
 __all__ = ["State", "create_app"]
@@ -41,6 +43,8 @@ class State:
         self.started_s = time.monotonic()
         """When the supervisor started, on the machine's monotonic clock."""
         self.health = Health()
+        self.service: Service | None = None
+        """What the management API works with; None while there is no database."""
 
 
 _STATE = web.AppKey("state", State)
@@ -48,13 +52,14 @@ _STATE = web.AppKey("state", State)
 
 def create_app(state: State) -> web.Application:
     """Return the application."""
-    app = web.Application(middlewares=[_in_our_shape])
+    app = web.Application(middlewares=[_in_our_shape], client_max_size=management.MAX_BODY_BYTES)
     app[_STATE] = state
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/health", _health)
     app.router.add_get("/health/readiness", _readiness)
     app.router.add_get("/health/readiness/details", _readiness)
     app.router.add_get("/fastgate/status", _status)
+    management.add_routes(app, lambda: state.service)
     return app
 
 
@@ -99,7 +104,7 @@ async def _readiness(request: web.Request) -> web.Response:
     answer = {
         "status": "healthy" if ready else "unhealthy",
         # LiteLLM's words, which probes compare with.
-        "db": "Not connected",
+        "db": "connected" if state.service else "Not connected",
         "cache": None,
         "fastgate_version": __version__,
         "workers_ready": ready,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,16 +26,26 @@ from fastgate.config import snapshot as snapshots
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
 from fastgate.control.reload import Reloader
+from fastgate.management.call import Service
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
+from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
     from fastgate.channel import Message
 
 __all__ = ["main"]
 
+_log = logging.getLogger("fastgate.control")
+
 # Of what runs when told to stop; the supervisor kills after 2 s.
 _SHUTDOWN_S = 1.0
+
+# Between two tries to reach the database.
+_STORE_RETRY_S = 2.0
+
+# How long control's other routes wait for it when control starts.
+_STORE_WAIT_S = 1.0
 
 
 class Control:
@@ -43,6 +55,8 @@ class Control:
         memory = shared_memory.open(arguments.memory_fd, shared_memory.CONTROL)
         self.state = State(memory, Config())
         self.configured = asyncio.Event()
+        self.store_tried = asyncio.Event()
+        """The database was opened, or can't be for now."""
         self.ended = asyncio.Event()
         self.orphaned = False
         """The supervisor is dead."""
@@ -76,10 +90,48 @@ class Control:
         self.configured.set()
         self.ended.set()
 
+    # the database
+
+    async def keep_store(self, url: str) -> None:
+        """Open the store as soon as it can be, and close it when cancelled. Nothing else waits."""
+        store: Store | None = None
+        try:
+            while store is None:
+                try:
+                    store = await open_store(url)
+                except StoreUnavailable as error:
+                    _log.warning("the database is not available", {"error": str(error)})
+                    self.store_tried.set()
+                    await asyncio.sleep(_STORE_RETRY_S)
+                except StoreError as error:
+                    _log.error("no database: the management API is off", {"error": str(error)})
+                    self.store_tried.set()
+                    return
+            self.state.service = Service(store, lambda: self.state.config, self._changed)
+            self.store_tried.set()
+            await asyncio.Event().wait()
+        finally:
+            self.state.service = None
+            if store is not None:
+                await store.close()
+
+    def _changed(self, kind: str, ids: list[str]) -> None:
+        """Have every worker forget what it remembers of these."""
+        self.channel.send("principals_changed", {"kind": kind, "ids": ids})
+
+
+def _database_url() -> str:
+    home = os.environ.get("FASTGATE_HOME") or ".fastgate"
+    return os.environ.get("DATABASE_URL") or f"sqlite:///{home}/fastgate.db"
+
 
 async def _run(arguments: argparse.Namespace) -> None:
     control = Control(arguments)
     await control.configured.wait()
+    keeping = asyncio.create_task(control.keep_store(_database_url()))
+    # Whoever asks meanwhile waits in the socket's queue, and need not be told to come again.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(control.store_tried.wait(), _STORE_WAIT_S)
     runner = web.AppRunner(create_app(control.state), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=arguments.listen_fd)).start()
@@ -87,6 +139,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     await control.ended.wait()
     control.channel.close()
     await runner.cleanup()
+    keeping.cancel()
+    await asyncio.wait([keeping])
     if control.orphaned:
         # The supervisor can't tidy up any more.
         _remove_socket(arguments.control_socket)

@@ -5,4 +5,4 @@ from fastgate.gateway.context cimport Context, Sender
 
 
 @cython.locals(reader=RequestReader, field=bytes)
-cpdef authenticate(Context context, Sender downstream)
+cpdef bytes authenticate(Context context, Sender downstream, object keys)

@@ -27,6 +27,7 @@ cdef class Sender:
     cpdef write(self, bytes data)
     cpdef write_all(self, list parts)
     cpdef finish(self, bint keep_alive)
+    cpdef on_asked(self)
 
 
 @cython.final
@@ -57,6 +58,7 @@ cdef class Context:
     cdef public Catalog catalog
     cdef public object refusal
     cdef public Principal principal
+    cdef public bint asking
     cdef public long long authenticated_ns
     # limit
     cdef public Py_ssize_t limit_entry

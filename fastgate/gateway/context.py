@@ -65,6 +65,10 @@ class Sender:
         """The answer is complete."""
         raise TypeError("a Sender is made as a Downstream")
 
+    def on_asked(self) -> None:
+        """It is known who asks: read on."""
+        raise TypeError("a Sender is made as a Downstream")
+
 
 class Context:
     """State of one request on its way through the stages."""
@@ -107,6 +111,8 @@ class Context:
     refusal: Any
     """An error that was clear from the head: told when the (small) body has been read."""
     principal: Any
+    asking: bool
+    """Control is being asked who has this key."""
     authenticated_ns: int
     # limit
     limit_entry: int

@@ -8,7 +8,7 @@ from fastgate.gateway.shared cimport Shared
 from fastgate.upstream.socketio cimport plain_fd, send_now
 
 # Imported or set by the .py; as C integers they are compared without making objects.
-cdef int IDLE, HEAD, BODY, BUSY, LINGER, FORM
+cdef int IDLE, HEAD, BODY, BUSY, LINGER, ASKING, FORM
 cdef long long REFUSED_BODY_BYTES, LINGER_NS
 
 
@@ -42,8 +42,12 @@ cdef class Downstream(Sender):
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, size=Py_ssize_t)
     cdef _consume(self, bytes data)
 
-    @cython.locals(length="long long", at_ns="long long", worker=Shared)
+    @cython.locals(at_ns="long long", worker=Shared)
     cdef bint _on_head(self, Py_ssize_t left) except -1
+    cpdef on_asked(self)
+
+    @cython.locals(length="long long", worker=Shared, reader=RequestReader, context=Context)
+    cdef bint _on_known(self, Py_ssize_t left, long long at_ns) except -1
     cdef Py_ssize_t _on_body(self, bytes data, Py_ssize_t position) except -2
     cdef _dispatch(self)
     cdef _keep(self, bytes data)

@@ -3,6 +3,7 @@
     IDLE     nothing of a request is here
     HEAD     some of its head is
     BODY     some of its body is
+    ASKING   its head is here, and control is asked whose key it has; what follows is kept
     BUSY     the pipeline has it; what the client sends meanwhile is kept, bounded; then IDLE again
     LINGER   the last word is said: reads on for a moment, so that it arrives
 
@@ -39,6 +40,7 @@ HEAD = 1
 BODY = 2
 BUSY = 3
 LINGER = 4
+ASKING = 5
 
 REFUSED_BODY_BYTES = 64 * 1024
 """Of a request that is refused anyway."""
@@ -103,7 +105,7 @@ class Downstream(Sender):
         self.worker.on_open(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.state == BUSY or self.pending is not None:
+        if self.state == BUSY or self.state == ASKING or self.pending is not None:
             self._keep(data)
         elif self.state != LINGER:
             self._consume(data)
@@ -125,7 +127,7 @@ class Downstream(Sender):
         self.context = None
         self.pending = None
         self.worker.on_close(self)
-        if context is not None and self.state in (BODY, BUSY):
+        if context is not None and self.state in (BODY, BUSY, ASKING):
             self.pipeline.on_client_gone(context)
 
     def pause_writing(self) -> None:
@@ -152,7 +154,11 @@ class Downstream(Sender):
                     position = self._on_body(data, position)
                     if position < 0:
                         return
-                elif self.state == BUSY or (self.write_paused and self.state == IDLE):
+                elif (
+                    self.state == BUSY
+                    or self.state == ASKING
+                    or (self.write_paused and self.state == IDLE)
+                ):
                     # A client that takes no answers gets no further requests served.
                     self._keep(data[position:])
                     return
@@ -184,6 +190,32 @@ class Downstream(Sender):
         context.keep_alive = reader.keep_alive and not worker.draining
         self.context = context
         self.pipeline.on_head(context)
+        if context.asking:
+            # Who asks is not known yet: nothing more is read of a stranger.
+            self.state = ASKING
+            self.deadline_ns = 0
+            return True
+        return self._on_known(left, at_ns)
+
+    def on_asked(self) -> None:
+        """It is known who asks: read on."""
+        pending, self.pending = self.pending, None
+        self.pending_bytes = 0
+        data = b"".join(pending) if pending else b""
+        try:
+            if not self._on_known(len(data), monotonic_ns()):
+                return
+        except GatewayError as error:
+            self.refuse(error)
+            return
+        self.resume_reading()
+        if data:
+            self._consume(data)
+
+    def _on_known(self, left: int, at_ns: int) -> bool:
+        reader = self.reader
+        worker = self.worker
+        context = self.context
         if reader.complete:
             self._dispatch()
             return True

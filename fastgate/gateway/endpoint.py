@@ -8,9 +8,10 @@ another spelling (`//v1`, `/%761/`).
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["CONTROL", "FORM", "JSON", "LOCAL", "Endpoint", "Match", "match"]
+__all__ = ["CONTROL", "FORM", "JSON", "LOCAL", "MANAGEMENT", "Endpoint", "Match", "match"]
 
 JSON = 0
 """A JSON body is peeked at and forwarded."""
@@ -40,6 +41,7 @@ class Endpoint:
         self.suffix = suffix
         """Appended to a deployment's base path."""
         self.method = method
+        """Empty: any."""
         self.kind = kind
         self.protocol = protocol
         """The wire format a deployment must speak to be asked for this."""
@@ -83,6 +85,9 @@ _READY = Endpoint("ready", method=b"GET", kind=LOCAL, public=True)
 _HEALTH = Endpoint("health", method=b"GET", kind=CONTROL)
 _STATUS = Endpoint("status", method=b"GET", kind=CONTROL)
 _METRICS = Endpoint("metrics", method=b"GET", kind=CONTROL, public=True)
+_OPENAPI = Endpoint("openapi", method=b"GET", kind=CONTROL, public=True)
+MANAGEMENT = Endpoint("management", method=b"", kind=CONTROL)
+"""Control knows its routes, their methods and who may ask them."""
 
 _BY_PATH: dict[bytes, Match] = {
     b"/": Match(_INDEX),
@@ -94,6 +99,7 @@ _BY_PATH: dict[bytes, Match] = {
     b"/health": Match(_HEALTH),
     b"/fastgate/status": Match(_STATUS),
     b"/metrics": Match(_METRICS),
+    b"/openapi.json": Match(_OPENAPI),
 }
 for _name, _endpoint in _BY_NAME.items():
     _BY_PATH[b"/v1/" + _name] = Match(_endpoint)
@@ -101,6 +107,11 @@ for _name, _endpoint in _BY_NAME.items():
 
 _MODEL_PREFIXES = (b"/v1/models/", b"/models/")
 _DEPLOYMENT_PREFIXES = (b"/engines/", b"/openai/deployments/")
+# No dots and no escapes: what control reads is what was looked at here.
+_MANAGED = re.compile(
+    rb"(?:/v[12])?/(?:budget|customer|end_user|global|key|model|model_group|organization|spend|tag|"
+    rb"team|user|utils)(?:/[A-Za-z0-9_-]{1,256}){1,4}\Z"
+)
 
 
 def match(path: bytes) -> Match | None:
@@ -114,7 +125,7 @@ def match(path: bytes) -> Match | None:
     for prefix in _DEPLOYMENT_PREFIXES:
         if path.startswith(prefix):
             return _deployment(path[len(prefix) :])
-    return None
+    return Match(MANAGEMENT) if _MANAGED.match(path) else None
 
 
 def _deployment(rest: bytes) -> Match | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastgate import __version__
 from fastgate.errors import AuthenticationError, NotFound
+from fastgate.gateway.endpoint import MANAGEMENT
 from fastgate.gateway.respond import json_body
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def control_target(pipeline: Any, context: Context) -> Any:
     """Return the control process as a target. Raises AuthenticationError for those who may not ask
     it.
     """
-    if not context.endpoint.public and not context.principal.is_admin:
+    endpoint = context.endpoint
+    if not (endpoint.public or endpoint is MANAGEMENT or context.principal.is_admin):
         raise AuthenticationError(
             "Authentication Error, Only proxy admin can be used to see this. "
             f"Route={shown_path(context.reader.path())}. Your role=internal_user",
@@ -59,22 +61,24 @@ def control_target(pipeline: Any, context: Context) -> Any:
 
 
 def send_to_control(context: Context, connection: Connection) -> None:
-    """Write the request to the control process: its path is one of ours, its query is the
-    client's.
+    """Write the request to the control process: its path is one of ours, its query and its body are
+    the client's; who asks is for us to say.
     """
     reader = context.reader
     query = reader.query()
     target = reader.path() + (b"?" + query if query else b"")
     method = reader.method()
     connection.reader.head_request = method == b"HEAD"
+    principal = context.principal
+    who = b"x-fastgate-role: none\r\n"
+    if principal is not None and principal.is_admin:
+        who = b"x-fastgate-role: admin\r\n"
+    elif principal is not None:
+        who += b"x-fastgate-key-hash: %b\r\n" % principal.key_hash.hex().encode()
+    body = context.body[context.body_start : context.body_end]
     connection.write(
-        b"%b %b HTTP/1.1\r\nhost: control\r\nx-request-id: %b\r\nx-fastgate-role: %b\r\n\r\n"
-        % (
-            method,
-            target,
-            context.request_id,
-            b"admin" if context.principal is not None and context.principal.is_admin else b"none",
-        )
+        b"%b %b HTTP/1.1\r\nhost: control\r\nx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
+        % (method, target, context.request_id, who, len(body), body)
     )
 
 

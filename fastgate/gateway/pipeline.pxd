@@ -22,7 +22,7 @@ from fastgate.upstream.pool cimport Pool
 
 # Imported by the .py; as C integers they are compared without making objects.
 cdef int PHASE_BODY, PHASE_CONNECT, PHASE_ERROR_BODY, PHASE_HEAD
-cdef int CONTROL, JSON, LOCAL
+cdef int CONTROL, FORM, JSON, LOCAL
 cdef int CONTENT, EVENTS
 cdef Py_ssize_t HELD_BYTES, JOIN_BYTES
 cdef long long HELD_NS
@@ -32,14 +32,22 @@ cdef class Pipeline(Endings):
     cdef public object snapshot
     cdef public Router router
     cdef public Peek peek
+    cdef public object keys
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence
     cdef public long long stall_ns
     cdef public long long ping_ns
     cdef public long long max_wait_ns
 
-    @cython.locals(reader=RequestReader, found=Match, endpoint=Endpoint, client_id=bytes)
+    @cython.locals(
+        reader=RequestReader, found=Match, endpoint=Endpoint, client_id=bytes, method=bytes,
+    )
     cpdef on_head(self, Context context)
+
+    @cython.locals(digest=bytes)
+    cdef _authenticate(self, Context context)
+    cdef _check_route(self, Context context)
+    cpdef _on_key(self, Context context, object error)
 
     @cython.locals(now_ns="long long", kind=int)
     cpdef on_request(self, Context context)

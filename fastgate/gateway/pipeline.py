@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any
 from fastgate._core.fields import answer_fields, request_id
 from fastgate._core.http1 import ProtocolError, as_chunk
 from fastgate.errors import (
+    AuthenticationError,
     BadRequest,
     GatewayError,
     Internal,
     LimitExceeded,
     ModelDenied,
     NotFound,
+    Unavailable,
     UpstreamBroken,
 )
 from fastgate.gateway import local
 from fastgate.gateway.attempts import Attempts
-from fastgate.gateway.authenticate import authenticate
+from fastgate.gateway.authenticate import allowed, authenticate
 from fastgate.gateway.clock import monotonic_ns, unix_ms
 from fastgate.gateway.context import (
     PHASE_BODY,
@@ -38,7 +40,7 @@ from fastgate.gateway.context import (
     PHASE_HEAD,
 )
 from fastgate.gateway.endings import Endings
-from fastgate.gateway.endpoint import CONTROL, JSON, LOCAL, match
+from fastgate.gateway.endpoint import CONTROL, FORM, JSON, LOCAL, match
 from fastgate.gateway.forward import send
 from fastgate.gateway.limit import reserve
 from fastgate.gateway.peek import Peek
@@ -80,6 +82,8 @@ class Pipeline(Endings):
         self.snapshot: Any = None
         self.router = router
         self.peek = Peek()
+        self.keys: Any = None
+        """Of the store; None: there is none."""
         self.attempts = Attempts(self)
         self.epoch = epoch
         self.sequence = 0
@@ -110,8 +114,11 @@ class Pipeline(Endings):
                 )
             endpoint = found.endpoint
             context.endpoint = endpoint
-            if reader.method() != endpoint.method and not (
-                endpoint.method == b"GET" and reader.method() == b"HEAD"
+            method = reader.method()
+            if (
+                method != endpoint.method
+                and endpoint.method
+                and not (endpoint.method == b"GET" and method == b"HEAD")
             ):
                 raise NotFound(
                     f"Method Not Allowed: expected {endpoint.method.decode()}",
@@ -123,10 +130,42 @@ class Pipeline(Endings):
                     raise BadRequest("the model name in the path can't be one", param="model")
                 context.model = found.model
             if not endpoint.public:
-                authenticate(context, context.downstream)
+                self._authenticate(context)
         except GatewayError as error:
             context.refusal = error
         context.authenticated_ns = monotonic_ns()
+
+    def _authenticate(self, context: Context) -> None:
+        digest = authenticate(context, context.downstream, self.keys)
+        if digest is not None:
+            self.keys.ask(digest, lambda error: self._on_key(context, error))
+            context.asking = True
+        elif context.principal.routes and context.endpoint.kind <= FORM:
+            self._check_route(context)
+
+    def _check_route(self, context: Context) -> None:
+        if not allowed(context.principal, context.reader.path()):
+            raise AuthenticationError(
+                "Authentication Error, Virtual key is not allowed to call this route. Only allowed "
+                f"to call routes: {context.principal.routes}",
+                status=403,
+            )
+
+    def _on_key(self, context: Context, error: GatewayError | None) -> None:
+        """Control has answered who it is that asks."""
+        if context.finished:
+            return
+        context.asking = False
+        try:
+            if error is not None:
+                raise error
+            if authenticate(context, context.downstream, self.keys) is not None:
+                raise Unavailable("the key changed while it was looked up")
+            self._check_route(context)
+        except GatewayError as refusal:
+            context.refusal = refusal
+        context.authenticated_ns = monotonic_ns()
+        context.downstream.on_asked()
 
     def on_request(self, context: Context) -> None:
         """Stages peek to forward, or an answer of our own. Never raises."""
@@ -160,9 +199,11 @@ class Pipeline(Endings):
         """May this principal ask for this model, now? Raises ModelDenied, BadRequest,
         LimitExceeded.
         """
-        model = context.model
-        plan = context.catalog.plan(model)
         principal = context.principal
+        model = context.model
+        if principal.aliases:
+            model = context.model = principal.aliases.get(model, model)
+        plan = context.catalog.plan(model)
         if not (
             principal.all_models
             or model in principal.names

@@ -54,7 +54,8 @@ class Recorder:
                 plan.input_tokens.add(input_tokens)
             if output_tokens > 0:
                 plan.output_tokens.add(output_tokens)
-        if target is not None:
+        # The control process is a target, too, but no deployment.
+        if target is not None and plan is not None:
             if upstream_ns > 0:
                 target.upstream_time.record(upstream_ns)
             if ttft_ns > 0:

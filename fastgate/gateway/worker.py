@@ -27,6 +27,7 @@ from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
+from fastgate.gateway.keys import Keys
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
@@ -116,6 +117,8 @@ class Worker(Shared):
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
         self.control = self._control_target()
         catalog = Catalog(snapshot, self)
+        if pipeline.keys is not None:
+            pipeline.keys.apply(snapshot.stored)
         pipeline.snapshot = snapshot
         pipeline.catalog = catalog
         used = {target.pool.origin for target in catalog.targets.values()}
@@ -317,6 +320,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     memory = shared_memory.open(arguments.memory_fd, arguments.slot)
     worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
+    worker.pipeline.keys = Keys(arguments.control_socket)
     configured = asyncio.Event()
 
     def on_message(message: Message) -> None:
@@ -331,6 +335,9 @@ async def _run(arguments: argparse.Namespace) -> None:
                     worker.ended.set()
             else:
                 channel.send("snapshot_applied", fields)
+        elif kind == "principals_changed":
+            if worker.pipeline.keys is not None:
+                worker.pipeline.keys.forget(fields["kind"], fields["ids"])
         elif kind == "drain":
             worker.drain(fields["grace_s"], fields["accept"])
         elif kind == "hasten":

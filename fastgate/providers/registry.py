@@ -34,6 +34,7 @@ class Untranslated(Exception):
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     untranslated: tuple[str, ...]
+    published: dict[str, str]
     providers: dict[str, Provider]
 
 
@@ -45,6 +46,8 @@ class Registry:
             name: msgspec.structs.replace(row, name=name) for name, row in table.providers.items()
         }
         self.untranslated = frozenset(table.untranslated)
+        self.published = table.published
+        """Our names of providers with published prices, and the catalogue's."""
 
     def identify(self, model: str, provider: str, has_base: bool) -> tuple[Provider, str]:
         """Return the provider meant and the model name it knows.

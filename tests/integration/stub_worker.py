@@ -31,6 +31,7 @@ class StubWorker:
         self.active = 0
         self.version = 0
         self.settings: dict[str, Any] = {}
+        self.changed: list[dict[str, Any]] = []
         self.draining = self.stopping = False
         self.ended = asyncio.Event()
         self.channel = LoopChannel(arguments.channel_fd, self.loop, self.on_message, self.on_closed)
@@ -42,6 +43,8 @@ class StubWorker:
             self.channel.send("snapshot_applied", {"version": self.version})
             if first:
                 self.starting = self.loop.create_task(self.listen())
+        elif message.kind == "principals_changed":
+            self.changed.append(message.fields)
         elif message.kind == "drain":
             self.draining = True
             if not message.fields["accept"]:
@@ -67,6 +70,10 @@ class StubWorker:
                 word = line.decode().strip()
                 self.active += (word == "begin") - (word == "end")
                 busy = (busy or word == "begin") and word != "end"
+                if word == "changed":
+                    known = {"changed": self.changed}
+                    writer.write(json.dumps(known).encode() + b"\n")
+                    continue
                 known = {"pid": os.getpid(), "slot": self.slot, "version": self.version}
                 writer.write(json.dumps({**known, "line": word}).encode() + b"\n")
                 self.tell_drained()

@@ -66,7 +66,9 @@ class Stack(Process):
         self.home = home
         command = [sys.executable, "-c", COMMAND, str(self.config_path)]
         command.append(json.dumps({"port": 0, "host": None}))
-        super().__init__(home / "log", command, {"XDG_RUNTIME_DIR": str(home), **env})
+        super().__init__(
+            home / "log", command, {"XDG_RUNTIME_DIR": str(home), "FASTGATE_HOME": str(home), **env}
+        )
 
     def write(self, config: dict[str, Any]) -> None:
         self.config_path.write_text(json.dumps({"model_list": MODELS, **config}))
@@ -96,16 +98,20 @@ class Stack(Process):
     def worker_pid(self, slot: int = 0) -> int:
         return int(self.events("ready", name=f"worker {slot}")[-1]["pid"])
 
-    def ask_control(self, path: str, role: str = "admin") -> tuple[int, Any]:
-        """Return status and body of a route of control."""
+    def ask_control(
+        self, path: str, role: str = "admin", body: dict[str, Any] | None = None
+    ) -> tuple[int, Any]:
+        """Return status and body of a route of control; with a body it is a POST."""
         connection = http.client.HTTPConnection("control")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(next(self.home.glob("fastgate-*/control.sock"))))
-        connection.request("GET", path, headers={"x-fastgate-role": role})
+        sent = None if body is None else json.dumps(body).encode()
+        method = "GET" if sent is None else "POST"
+        connection.request(method, path, sent, {"x-fastgate-role": role})
         answer = connection.getresponse()
-        body = answer.read()
+        got = answer.read()
         connection.close()
-        return answer.status, json.loads(body) if body[:1] == b"{" else body.decode()
+        return answer.status, json.loads(got) if got[:1] == b"{" else got.decode()
 
     def wait_exit(self) -> int:
         assert self.child is not None
@@ -193,6 +199,44 @@ def test_control_is_replaced_and_workers_do_not_notice(stack: Callable[..., Stac
     assert client.say("end") == {**before, "line": "end"}
     client.close()
     assert gateway.events("ended", name="worker 0") == []
+    assert gateway.stop() == 0
+
+
+def test_a_key_outlives_control_and_every_worker_hears_of_a_change(
+    stack: Callable[..., Stack],
+) -> None:
+    gateway = started(stack, 2)
+    status, made = gateway.ask_control("/key/generate", body={"key_alias": "ci"})
+    assert status == 200
+    heard = {"kind": "key", "ids": [made["token"]]}
+    told: set[int] = set()
+    while len(told) < 2:
+        # Whichever worker the kernel chooses.
+        client = gateway.connect()
+        slot = client.say("hello")["slot"]
+        while heard not in client.say("changed")["changed"]:
+            time.sleep(POLL_S)
+        told.add(slot)
+        client.close()
+    os.kill(gateway.events("ready", name="control")[0]["pid"], signal.SIGKILL)
+    status, shown = gateway.ask_control(f"/key/info?key={made['key']}")
+    assert (status, shown["info"]["key_alias"]) == (200, "ci")
+    assert made["key"].encode() not in (gateway.home / "fastgate.db-wal").read_bytes()
+    assert gateway.stop() == 0
+
+
+def test_without_its_database_a_gateway_serves_and_says_so(
+    stack: Callable[..., Stack],
+) -> None:
+    gateway = started(stack, DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    client = gateway.connect()
+    assert client.say("hello")["line"] == "hello"
+    client.close()
+    status, answer = gateway.ask_control("/key/list")
+    assert (status, answer["error"]["type"]) == (503, "no_db_connection")
+    assert gateway.ask_control("/health/readiness/details")[1]["db"] == "Not connected"
+    gateway.wait_for("the database is not available")
+    assert "hunter2" not in gateway.log()
     assert gateway.stop() == 0
 
 

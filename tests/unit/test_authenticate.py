@@ -50,7 +50,7 @@ class Connected:
         context = Context(self.sender, reader, 0)
         context.snapshot = self.snapshot
         context.catalog = Catalog(self.snapshot, None)
-        authenticate(context, self.sender)
+        assert authenticate(context, self.sender, None) is None
         return context.principal
 
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from fastgate.config import deployments, litellm, native
+from fastgate.config import deployments, litellm, native, prices
 from fastgate.config.load import Examined, examine
 from fastgate.config.snapshot import Snapshot, decode, encode
 from fastgate.errors import ConfigError
@@ -68,6 +68,7 @@ FILES = st.fixed_dictionaries(
             {},
             optional={
                 "keys": VALUES | st.lists(mapping(native.KEY), max_size=3),
+                "prices": VALUES | st.lists(mapping(prices.ENTRY | prices.PRICE), max_size=3),
                 **{
                     name: mapping(native.options_of(struct))
                     for name, struct in native.SECTIONS.items()

@@ -70,10 +70,10 @@ async def client(state: State) -> AsyncIterator[TestClient[Any, Any]]:
 
 
 async def test_an_unknown_route_is_refused_in_our_shape(client: TestClient[Any, Any]) -> None:
-    answer = await client.get("/key/generate", headers=ADMIN)
+    answer = await client.get("/key/nonsense", headers=ADMIN)
     assert answer.status == 404
     assert (await answer.json())["error"] == {
-        "message": "GET /key/generate is not a route of this gateway",
+        "message": "GET /key/nonsense is not a route of this gateway",
         "type": "not_found_error",
         "param": "None",
         "code": "404",

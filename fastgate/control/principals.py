@@ -1,0 +1,156 @@
+"""Keys of the store as workers want them: one at a time, when a worker first meets it.
+
+Of a million keys a worker asks for the few that it is shown. So starting costs nothing per key, and
+a change goes out as the id of what changed, not as a new list.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fastgate.config.stored import Scope, StoredKey
+
+if TYPE_CHECKING:
+    from fastgate.store import Row, Store
+
+__all__ = ["stored_key"]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ALL_TEAM_MODELS = "all-team-models"
+
+_FIND = """
+SELECT virtual_keys.*, NULL AS revoke_at FROM virtual_keys WHERE key_hash = $1
+"""
+_FIND_REPLACED = """
+SELECT virtual_keys.*, replaced_keys.revoke_at FROM replaced_keys
+JOIN virtual_keys ON virtual_keys.key_hash = replaced_keys.active_key_hash
+WHERE replaced_keys.key_hash = $1 AND replaced_keys.revoke_at > $2
+"""
+
+
+async def stored_key(store: Store, digest: str) -> StoredKey | None:
+    """Return the key with this SHA-256 in hex; None: there is none, or it was replaced."""
+    if not _DIGEST.fullmatch(digest):
+        return None
+    now = datetime.now(UTC)
+    key = await store.fetch_one(_FIND, digest)
+    if key is None:
+        key = await store.fetch_one(_FIND_REPLACED, digest, now)
+    if key is None:
+        return None
+    team = await _row(store, "teams", "team_id", key["team_id"])
+    user = await _row(store, "users", "user_id", key["user_id"])
+    organization_id = key["organization_id"] or (team["organization_id"] if team else None)
+    organization = await _row(store, "organizations", "organization_id", organization_id)
+    return StoredKey(
+        key_hash=key["key_hash"],
+        alias=key["key_alias"] or "",
+        team=key["team_id"] or "",
+        models=_models(key, team),
+        rpm=_limit(key["rpm_limit"]),
+        tpm=_limit(key["tpm_limit"]),
+        max_parallel=_limit(key["max_parallel_requests"]),
+        user_id=key["user_id"] or "",
+        organization_id=organization_id or "",
+        role=user["user_role"] if user else "",
+        blocked="key" if key["blocked"] else "team" if team and team["blocked"] else "",
+        expires_unix_s=_earliest(key["expires"], key["revoke_at"]),
+        team_models=team["models"] if team else [],
+        # LiteLLM: what a user may use holds for personal keys, not for a team's.
+        user_models=user["models"] if user and not team else [],
+        organization_models=organization["models"] if organization else [],
+        aliases={**(team["model_aliases"] if team else {}), **key["aliases"]},
+        tags=sorted({*key["tags"], *(team["tags"] if team else ())}),
+        allowed_routes=key["allowed_routes"],
+        scopes=await _scopes(store, now, key, team, user, organization),
+    )
+
+
+def _models(key: Row, team: Row | None) -> list[str]:
+    models: list[str] = key["models"]
+    if team is not None and _ALL_TEAM_MODELS in models:
+        # The team's own list narrows it in any case.
+        return []
+    return models
+
+
+async def _row(store: Store, table: str, column: str, value: str | None) -> Row | None:
+    if value is None:
+        return None
+    return await store.fetch_one(
+        f"SELECT * FROM {table} WHERE {column} = $1",  # noqa: S608  names of ours
+        value,
+    )
+
+
+async def _scopes(
+    store: Store,
+    now: datetime,
+    key: Row,
+    team: Row | None,
+    user: Row | None,
+    organization: Row | None,
+) -> list[Scope]:
+    own = await _with_budget(store, key)
+    increase = key["temp_budget_increase_nano_usd"]
+    if increase and own["max_budget_nano_usd"] is not None:
+        until = key["temp_budget_expiry"]
+        if until is None or until > now:
+            own["max_budget_nano_usd"] += increase
+    scopes = [_scope("key", key["key_hash"], own)]
+    if team is not None:
+        scopes.append(_scope("team", team["team_id"], team))
+        member = await store.fetch_one(
+            "SELECT * FROM team_members WHERE team_id = $1 AND user_id = $2",
+            team["team_id"],
+            key["user_id"] or "",
+        )
+        if member is not None:
+            member_id = f"{team['team_id']}/{key['user_id']}"
+            scopes.append(_scope("team_member", member_id, member))
+    # LiteLLM: a user's budget does not apply to keys of a team.
+    elif user is not None:
+        scopes.append(_scope("user", user["user_id"], user))
+    if organization is not None:
+        merged = await _with_budget(store, organization)
+        scopes.append(_scope("organization", organization["organization_id"], merged))
+    return scopes
+
+
+async def _with_budget(store: Store, row: Row) -> Row:
+    """Return the row with the values of the budget it refers to, where it has none of its own."""
+    budget = await _row(store, "budgets", "budget_id", row["budget_id"])
+    merged = dict(row)
+    for name, value in (budget or {}).items():
+        if merged.get(name) in (None, {}):
+            merged[name] = value
+    return merged
+
+
+def _scope(kind: str, scope_id: str, row: Row) -> Scope:
+    reset = row.get("budget_reset_at")
+    return Scope(
+        kind=kind,
+        id=scope_id,
+        rpm=_limit(row.get("rpm_limit")),
+        tpm=_limit(row.get("tpm_limit")),
+        tpd=_limit(row.get("tpd_limit")),
+        max_parallel=_limit(row.get("max_parallel_requests")),
+        max_budget_nano_usd=_limit(row.get("max_budget_nano_usd")),
+        soft_budget_nano_usd=_limit(row.get("soft_budget_nano_usd")),
+        spend_nano_usd=row["spend_nano_usd"],
+        budget_reset_unix_s=reset.timestamp() if reset else 0.0,
+        model_rpm=row.get("model_rpm_limit") or {},
+        model_tpm=row.get("model_tpm_limit") or {},
+        model_max_budget=row.get("model_max_budget") or {},
+    )
+
+
+def _limit(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _earliest(*times: datetime | None) -> float:
+    return min((time.timestamp() for time in times if time is not None), default=0.0)
