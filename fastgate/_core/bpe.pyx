@@ -1,0 +1,531 @@
+# distutils: include_dirs = fastgate/_core
+# distutils: depends = fastgate/_core/codepoints.h
+# Counting tokens: see bpe.pxd for the way of a text, pieces.pxd and merges.pxd for its two halves.
+#
+#   Counter()  parse_ranks() -> grow_trie() -> split_tokens()      once per vocabulary
+#   count()    advance() -> next_piece() -> short_count() | long_count() | merge_some()
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+from posix.stdlib cimport posix_memalign
+
+from fastgate._core.jsonchars cimport Bytes, load8
+from fastgate._core.merges cimport (
+    BYTES,
+    GOLDEN,
+    NONE,
+    NOTHING,
+    VALUE_BITS,
+    Hashed,
+    Merge,
+    Tables,
+    compatible,
+    edge,
+    longest,
+    merge_some,
+    start_merge,
+)
+from fastgate._core.pieces cimport BEGIN, CL100K, O200K, Scan, next_piece
+
+PATTERNS = ("cl100k", "o200k")
+
+cdef enum:
+    # 512 KiB each: larger ones count ordinary text no faster (bench tokens).
+    SHORTS_LOG2 = 15
+    LONGS_LOG2 = 13
+    SHORT = 15              # the longest piece of each cache
+    LONG = 62
+    LINE_BYTES = 80         # of a line, quoted in an error
+    ALL_STEPS = 1 << 30     # more than a piece of the cache needs
+    KEPT_ROOM = 1 << 16     # of the longest piece, between texts: 256 KiB
+
+cdef extern from *:
+    """
+    #define FG_SHORT_MIX UINT64_C(0xD6E8FEB86659FD93)   /* odd, its bits about half set */
+    #define FG_SHORT_COUNT (UINT64_C(15) << 56)
+    """
+    const uint64_t SHORT_MIX "FG_SHORT_MIX"
+    const uint64_t SHORT_COUNT "FG_SHORT_COUNT"
+
+cdef enum Outcome:
+    DONE
+    PAUSED
+    MALFORMED
+    NO_MEMORY
+
+
+# The tables, built once
+
+cdef struct Ranks:              # the vocabulary as text says it
+    uint8_t* blob               # all tokens, one behind the other
+    uint32_t* starts            # of each in it; one more for the end
+    uint32_t size
+    Bytes fault                 # the line that is wrong
+
+
+cdef int sextet(uint8_t c) noexcept nogil:
+    # RFC 4648 4; -1: not of its alphabet
+    if c'A' <= c <= c'Z':
+        return c - c'A'
+    if c'a' <= c <= c'z':
+        return c - c'a' + 26
+    if c'0' <= c <= c'9':
+        return c - c'0' + 52
+    return 62 if c == c'+' else 63 if c == c'/' else -1
+
+
+cdef bint parse_ranks(Ranks* ranks, Bytes p, Bytes end) noexcept nogil:
+    # Lines "base64 rank\n", ranks counted up from 0. The blob is as large as the text.
+    cdef uint8_t* out = ranks.blob
+    cdef uint32_t bits, rank
+    cdef int count, value
+    ranks.size = 0
+    while p < end:
+        ranks.fault = p
+        ranks.starts[ranks.size] = <uint32_t>(out - ranks.blob)
+        bits = 0
+        count = 0
+        while p < end and sextet(p[0]) >= 0:
+            bits = bits << 6 | <uint32_t>sextet(p[0])
+            count += 6
+            if count >= 8:
+                count -= 8
+                out[0] = (bits >> count) & 0xFF
+                out += 1
+            p += 1
+        while p < end and p[0] == c'=':
+            p += 1
+        if p == end or p[0] != c' ' or out == ranks.blob + ranks.starts[ranks.size]:
+            return False
+        p += 1
+        rank = 0
+        while p < end and c'0' <= p[0] <= c'9' and rank <= ranks.size:
+            value = p[0] - c'0'
+            rank = 10 * rank + <uint32_t>value
+            p += 1
+        if p == end or p[0] != c'\n' or rank != ranks.size:
+            return False
+        p += 1
+        ranks.size += 1
+    ranks.starts[ranks.size] = <uint32_t>(out - ranks.blob)
+    return True
+
+
+cdef bint open_table(Hashed* table, int log2) noexcept nogil:
+    cdef size_t places = <size_t>1 << log2
+    table.places = <uint64_t*>malloc(places * sizeof(uint64_t))
+    table.mask = <uint32_t>(places - 1)
+    table.shift = 64 - log2
+    table.used = 0
+    if table.places != NULL:
+        memset(table.places, 0xFF, places * sizeof(uint64_t))
+    return table.places != NULL
+
+
+cdef bint insert(Hashed* table, uint64_t key, uint32_t value) noexcept nogil:
+    cdef Hashed old = table[0]
+    cdef uint32_t i
+    # At most 2/3 full: then looking for what is not there takes 5 steps (Knuth 6.4).
+    if <uint64_t>table.used * 3 >= <uint64_t>table.mask * 2:
+        if not open_table(table, 65 - old.shift):
+            table[0] = old
+            return False
+        for i in range(old.mask + 1):
+            if old.places[i] != NOTHING:
+                put(table, old.places[i])
+        free(old.places)
+    put(table, key << VALUE_BITS | value)
+    return True
+
+
+cdef void put(Hashed* table, uint64_t place) noexcept nogil:
+    cdef uint32_t i = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> table.shift)
+    while table.places[i] != NOTHING:
+        i = (i + 1) & table.mask
+    table.places[i] = place
+    table.used += 1
+
+
+cdef uint32_t grow_trie(Tables* tables, Ranks* ranks, uint32_t* by_size) noexcept nogil:
+    # Shorter tokens first: so a node that is a token is known as one when it is made. Returns a
+    # token that is there twice or has no room, else NONE.
+    cdef uint32_t nodes = tables.size
+    cdef uint32_t i, k, token, node, child, size
+    cdef uint8_t* p
+    for i in range(tables.size):
+        token = by_size[i]
+        p = ranks.blob + ranks.starts[token]
+        size = tables.sizes[token]
+        node = tables.of_byte[p[0]]
+        if size == 1:
+            if node != NONE:
+                return token
+            tables.of_byte[p[0]] = token
+        tables.shorter[token] = NONE
+        for k in range(1, size):
+            if node < tables.size:
+                tables.shorter[token] = node
+            child = edge(tables, node, p[k])
+            if child == NONE:
+                child = nodes
+                if k == size - 1:
+                    child = token
+                else:
+                    nodes += 1
+                if nodes >= NONE or not insert(&tables.edges, <uint64_t>node << 8 | p[k], child):
+                    return token
+            elif k == size - 1:
+                return token
+            node = child
+    return NONE
+
+
+cdef uint32_t lookup(const Tables* tables, Bytes p, Py_ssize_t size) noexcept nogil:
+    cdef uint32_t node = tables.of_byte[p[0]]
+    cdef Py_ssize_t i
+    for i in range(1, size):
+        if node == NONE:
+            break
+        node = edge(tables, node, p[i])
+    return node
+
+
+cdef uint32_t split_tokens(Tables* tables, Ranks* ranks) noexcept nogil:
+    # The halves of a token are the encoding of its text by the tokens before it. Returns a token
+    # whose text these encode as something else than two (or that has no room), else NONE.
+    cdef uint32_t token, left, right, at
+    for token in range(BYTES, tables.size):
+        left = tables.shorter[token]
+        while left != NONE:
+            at = ranks.starts[token] + tables.sizes[left]
+            right = lookup(tables, ranks.blob + at, ranks.starts[token + 1] - at)
+            if left < token and right < token and compatible(tables, left, right):
+                break
+            left = tables.shorter[left]
+        if left == NONE:
+            return token
+        tables.left[token] = left
+        tables.right[token] = right
+        if not insert(&tables.pairs, <uint64_t>left << VALUE_BITS | right, token):
+            return token
+    return NONE
+
+
+cdef uint32_t build(Tables* tables, Ranks* ranks, uint32_t* by_size) noexcept nogil:
+    # Fill the tables; returns the first token that does not fit, else NONE.
+    cdef uint32_t[BYTES + 1] place_of
+    cdef uint32_t token, size
+    memset(place_of, 0, sizeof(place_of))
+    for token in range(<uint32_t>BYTES):
+        tables.of_byte[token] = NONE
+    for token in range(tables.size):
+        size = ranks.starts[token + 1] - ranks.starts[token]
+        if size >= BYTES or (size == 1) != (token < BYTES):
+            return token
+        tables.sizes[token] = <uint8_t>size
+        place_of[size + 1] += 1
+    for size in range(1, <uint32_t>BYTES + 1):
+        place_of[size] += place_of[size - 1]
+    for token in range(tables.size):
+        size = tables.sizes[token]
+        by_size[place_of[size]] = token
+        place_of[size] += 1
+    token = grow_trie(tables, ranks, by_size)
+    return token if token != NONE else split_tokens(tables, ranks)
+
+
+# Progress through a text
+
+cdef void* zeroed_lines(size_t size) noexcept nogil:
+    # On cache lines: then no entry lies across two.
+    cdef void* found = NULL
+    if posix_memalign(&found, 64, size) != 0:
+        return NULL
+    memset(found, 0, size)
+    return found
+
+
+cdef bint make_room(Merge* merge, Py_ssize_t size) noexcept nogil:
+    if size <= merge.room:
+        return True
+    drop_room(merge)
+    merge.tokens = <uint32_t*>malloc(<size_t>size * sizeof(uint32_t))
+    merge.dead = <uint64_t*>calloc(<size_t>size // 64 + 1, sizeof(uint64_t))
+    merge.room = size
+    if merge.tokens == NULL or merge.dead == NULL:
+        drop_room(merge)
+    return merge.room == size
+
+
+cdef void drop_room(Merge* merge) noexcept nogil:
+    free(merge.tokens)
+    free(merge.dead)
+    merge.tokens = NULL
+    merge.dead = NULL
+    merge.room = 0
+
+
+cdef inline void forget_dead(Merge* merge) noexcept nogil:
+    memset(merge.dead, 0, <size_t>(merge.size // 64 + 1) * sizeof(uint64_t))
+
+
+# hot: begin
+
+cdef inline Py_ssize_t merged(Tables* tables, Merge* merge, Bytes p, Py_ssize_t size) noexcept nogil:
+    # The count of a piece of at most LONG bytes, for which there is always room.
+    start_merge(tables, merge, p, size)
+    merge_some(tables, merge, ALL_STEPS)
+    merge.dead[0] = 0
+    return merge.count
+
+
+cdef inline Py_ssize_t short_count(
+    Tables* tables, Short* shorts, Merge* merge, Bytes p, Py_ssize_t size, Bytes end
+) noexcept nogil:
+    cdef Short key
+    cdef Short* place
+    cdef Short* other
+    cdef size_t i
+    cdef Py_ssize_t count
+    key.low = 0
+    key.high = 0
+    if end - p >= 16:
+        key.low = load8(p)
+        if size < 8:
+            key.low &= (1ULL << 8 * size) - 1
+        else:
+            key.high = load8(p + 8) & ((1ULL << 8 * (size - 8)) - 1)
+    else:
+        memcpy(&key, p, size)
+    key.high |= <uint64_t>size << 60
+    i = ((key.low + key.high * SHORT_MIX) * GOLDEN) >> (64 - SHORTS_LOG2)
+    place = shorts + i
+    if place.low == key.low and place.high & ~SHORT_COUNT == key.high:
+        return place.high >> 56 & 15
+    other = shorts + (i ^ 1)
+    if other.low == key.low and other.high & ~SHORT_COUNT == key.high:
+        return other.high >> 56 & 15
+    count = merged(tables, merge, p, size)
+    other[0] = place[0]
+    key.high |= <uint64_t>count << 56
+    place[0] = key
+    return count
+
+
+cdef inline Py_ssize_t long_count(
+    Tables* tables, Long* longs, Merge* merge, Bytes p, Py_ssize_t size
+) noexcept nogil:
+    cdef uint64_t hash = load8(p + size - 8)
+    cdef Py_ssize_t i
+    cdef Long* place
+    for i in range(0, size - 8, 8):
+        hash = (hash ^ load8(p + i)) * GOLDEN
+        hash ^= hash >> 32
+    place = longs + (hash * GOLDEN >> (64 - LONGS_LOG2))
+    if place.size != size or memcmp(place.piece, p, size) != 0:
+        place.count = <uint8_t>merged(tables, merge, p, size)
+        place.size = <uint8_t>size
+        memcpy(place.piece, p, size)
+    return place.count
+
+
+cdef inline Outcome advance(Counter counter, Progress* progress, Py_ssize_t budget) noexcept nogil:
+    # Go on through about `budget` bytes: a byte scanned costs one, and a step of merging a piece
+    # too long for the cache.
+    cdef Tables* tables = &counter.tables
+    cdef Scan* scan = &progress.scan
+    cdef Merge* merge = &progress.merge
+    cdef Bytes at
+    cdef Py_ssize_t size
+    while scan.begin < scan.end:
+        if not progress.merging:
+            if budget <= 0:
+                return PAUSED
+            at = scan.at
+            if not next_piece(scan, at + budget if budget < scan.end - at else scan.end):
+                return MALFORMED if scan.malformed else PAUSED
+            if scan.malformed:
+                return MALFORMED
+            budget -= scan.at - at
+            size = scan.at - scan.begin
+            if size <= SHORT:
+                progress.tokens += short_count(
+                    tables, counter.shorts, merge, scan.begin, size, scan.end)
+            elif size <= LONG:
+                progress.tokens += long_count(tables, counter.longs, merge, scan.begin, size)
+            elif make_room(merge, size):
+                start_merge(tables, merge, scan.begin, size)
+                progress.merging = True
+            else:
+                return NO_MEMORY
+        if progress.merging:
+            budget = merge_some(tables, merge, budget)
+            if merge.at < merge.size:
+                return PAUSED
+            progress.tokens += merge.count
+            forget_dead(merge)
+            progress.merging = False
+        scan.begin = scan.at
+        scan.stage = BEGIN
+    return DONE
+
+# hot: end
+
+
+cdef class Counter:
+    def __cinit__(self, bytes ranks not None, str pattern not None):
+        if pattern not in PATTERNS:
+            raise ValueError(f"expected a pattern of {', '.join(PATTERNS)}, got {pattern!r}")
+        self.pattern = CL100K if pattern == "cl100k" else O200K
+        self.shorts = <Short*>zeroed_lines((1 << SHORTS_LOG2) * sizeof(Short))
+        self.longs = <Long*>zeroed_lines((1 << LONGS_LOG2) * sizeof(Long))
+        if self.shorts == NULL or self.longs == NULL or not make_room(&self.progress.merge, LONG):
+            raise MemoryError
+        self._load(ranks)
+        self.memory_bytes = (
+            (1 << SHORTS_LOG2) * sizeof(Short) + (1 << LONGS_LOG2) * sizeof(Long)
+            + (<Py_ssize_t>self.tables.edges.mask + self.tables.pairs.mask + 2) * sizeof(uint64_t)
+            + <Py_ssize_t>self.tables.size * (3 * sizeof(uint32_t) + 1)
+        )
+
+    def __dealloc__(self):
+        free(self.shorts)
+        free(self.longs)
+        free(self.tables.edges.places)
+        free(self.tables.pairs.places)
+        free(self.tables.left)
+        free(self.tables.right)
+        free(self.tables.shorter)
+        free(self.tables.sizes)
+        drop_room(&self.progress.merge)
+
+    @property
+    def size(self):
+        return self.tables.size
+
+    cdef int _load(self, bytes text) except -1:
+        # Some 0.15 s, so others may run meanwhile.
+        cdef Bytes p = <Bytes>PyBytes_AS_STRING(text)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+        cdef size_t most = <size_t>text.count(b"\n")
+        cdef Tables* tables = &self.tables
+        cdef Ranks ranks
+        cdef uint32_t wrong = NONE
+        cdef uint32_t* by_size = <uint32_t*>malloc((most + 1) * sizeof(uint32_t))
+        ranks.blob = <uint8_t*>malloc(<size_t>size + 1)
+        ranks.starts = <uint32_t*>malloc((most + 2) * sizeof(uint32_t))
+        tables.left = <uint32_t*>malloc((most + 1) * sizeof(uint32_t))
+        tables.right = <uint32_t*>malloc((most + 1) * sizeof(uint32_t))
+        tables.shorter = <uint32_t*>malloc((most + 1) * sizeof(uint32_t))
+        tables.sizes = <uint8_t*>malloc(most + 1)
+        try:
+            if (by_size == NULL or ranks.blob == NULL or ranks.starts == NULL
+                    or tables.left == NULL or tables.right == NULL or tables.shorter == NULL
+                    or tables.sizes == NULL or not open_table(&tables.edges, 16)
+                    or not open_table(&tables.pairs, 16)):
+                raise MemoryError
+            if not BYTES <= most < NONE or size > <Py_ssize_t>UINT32_MAX:
+                raise ValueError(f"expected {BYTES} to {NONE - 1} lines, one per token, got {most}")
+            if not parse_ranks(&ranks, p, p + size):
+                raise ValueError(
+                    f"line {ranks.size + 1}: expected the token in base64 and its rank"
+                    f" {ranks.size}, got {text[ranks.fault - p:].split(b"\n")[0][:LINE_BYTES]!r}")
+            tables.size = ranks.size
+            with nogil:
+                wrong = build(tables, &ranks, by_size)
+            if wrong != NONE:
+                raise ValueError(
+                    f"expected every token to be a byte or two tokens before it, once; {wrong} is"
+                    f" {ranks.blob[ranks.starts[wrong]:ranks.starts[wrong + 1]][:LINE_BYTES]!r}")
+        finally:
+            free(by_size)
+            free(ranks.blob)
+            free(ranks.starts)
+        return 0
+
+    cpdef Py_ssize_t count(self, bytes data) except -1:
+        cdef Progress* progress = &self.progress
+        start(progress, self.pattern, data)
+        progress.tokens = 0
+        go_on(self, progress, data, PY_SSIZE_T_MAX)
+        if progress.merge.room > KEPT_ROOM:
+            drop_room(&progress.merge)
+            if not make_room(&progress.merge, LONG):
+                raise MemoryError
+        return progress.tokens
+
+    def encode(self, bytes data not None):
+        cdef Progress progress
+        cdef Py_ssize_t i
+        cdef list tokens = []
+        memset(&progress, 0, sizeof(progress))
+        data = well_formed(data)
+        start(&progress, self.pattern, data)
+        try:
+            while progress.scan.begin < progress.scan.end:
+                next_piece(&progress.scan, progress.scan.end)
+                if not make_room(&progress.merge, progress.scan.at - progress.scan.begin):
+                    raise MemoryError
+                start_merge(&self.tables, &progress.merge, progress.scan.begin,
+                            progress.scan.at - progress.scan.begin)
+                merge_some(&self.tables, &progress.merge, PY_SSIZE_T_MAX)
+                forget_dead(&progress.merge)
+                for i in range(progress.merge.count):
+                    tokens.append(progress.merge.tokens[i])
+                progress.scan.begin = progress.scan.at
+                progress.scan.stage = BEGIN
+        finally:
+            drop_room(&progress.merge)
+        return tokens
+
+
+cdef class Count:
+    def __cinit__(self, Counter counter not None, bytes data not None):
+        self.counter = counter
+        self.data = data
+        start(&self.progress, counter.pattern, data)
+        if not make_room(&self.progress.merge, LONG):
+            raise MemoryError
+
+    def __dealloc__(self):
+        drop_room(&self.progress.merge)
+
+    @property
+    def tokens(self):
+        return self.progress.tokens
+
+    cpdef bint advance(self, Py_ssize_t max_bytes) except -1:
+        if max_bytes < 1:
+            raise ValueError(f"expected max_bytes to be at least 1, got {max_bytes}")
+        self.data = go_on(self.counter, &self.progress, self.data, max_bytes)
+        return self.progress.scan.begin == self.progress.scan.end
+
+
+cdef bytes go_on(Counter counter, Progress* progress, bytes data, Py_ssize_t budget):
+    # Returns the text that `progress` is in: another when this one turns out not to be UTF-8.
+    cdef Outcome outcome = advance(counter, progress, budget)
+    if outcome == MALFORMED:
+        data = well_formed(data[progress.scan.begin - <Bytes>PyBytes_AS_STRING(data):])
+        start(progress, counter.pattern, data)
+        outcome = advance(counter, progress, budget)
+    if outcome == NO_MEMORY:
+        raise MemoryError
+    return data
+
+
+cdef bytes well_formed(bytes data):
+    return data.decode("utf-8", "replace").encode()
+
+
+cdef void start(Progress* progress, Pattern pattern, bytes data) noexcept:
+    # At the first byte of `data`, which must outlive it; what is counted already stays.
+    progress.scan.begin = <Bytes>PyBytes_AS_STRING(data)
+    progress.scan.at = progress.scan.begin
+    progress.scan.end = progress.scan.begin + PyBytes_GET_SIZE(data)
+    progress.scan.pattern = pattern
+    progress.scan.stage = BEGIN
+    progress.scan.malformed = False
+    progress.merging = False
