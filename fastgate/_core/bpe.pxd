@@ -6,6 +6,7 @@
 # Most pieces are words that were there before: the cache answers from their bytes, compared in full,
 # so a count is never wrong by a collision. It is bounded, and a new piece replaces an old one.
 
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 
 from fastgate._core.jsonchars cimport Bytes
@@ -28,6 +29,7 @@ cdef struct Progress:
     Py_ssize_t tokens           # of the pieces before it
 
 
+@cython.final
 cdef class Counter:
     cdef Tables tables
     cdef Pattern pattern
@@ -39,6 +41,7 @@ cdef class Counter:
     cpdef Py_ssize_t count(self, bytes data) except -1
 
 
+@cython.final
 cdef class Count:
     cdef Counter counter
     cdef bytes data

@@ -1,9 +1,10 @@
 # distutils: include_dirs = fastgate/_core
 # distutils: depends = fastgate/_core/codepoints.h
-# Counting tokens: see bpe.pxd for the way of a text, pieces.pxd and merges.pxd for its two halves.
+# Counting tokens: see bpe.pxd for the way of a text, and for each part the kernels' own contract.
 #
-#   Counter()  parse_ranks() -> grow_trie() -> split_tokens()      once per vocabulary
-#   count()    advance() -> next_piece() -> short_count() | long_count() | merge_some()
+#   Counter()  ranks.pxd: parse_ranks(), build()
+#   count()    advance() -> pieces.pxd: plain_word() or next_piece()
+#                        -> short_count(), long_count() or none -> merges.pxd: merge_some()
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.pyport cimport PY_SSIZE_T_MAX
@@ -17,24 +18,19 @@ from fastgate._core.merges cimport (
     BYTES,
     GOLDEN,
     NONE,
-    NOTHING,
-    VALUE_BITS,
-    Hashed,
     Merge,
     Tables,
-    compatible,
-    edge,
-    longest,
     merge_some,
     start_merge,
 )
-from fastgate._core.pieces cimport BEGIN, CL100K, O200K, Scan, next_piece
+from fastgate._core.pieces cimport BEGIN, CL100K, O200K, PLAIN_BYTES, Scan, next_piece, plain_word
+from fastgate._core.ranks cimport Ranks, build, open_table, parse_ranks
 
 PATTERNS = ("cl100k", "o200k")
 
 cdef enum:
     # 512 KiB each: larger ones count ordinary text no faster (bench tokens).
-    SHORTS_LOG2 = 15
+    SHORTS_LOG2 = 14
     LONGS_LOG2 = 13
     SHORT = 15              # the longest piece of each cache
     LONG = 62
@@ -46,7 +42,12 @@ cdef extern from *:
     """
     #define FG_SHORT_MIX UINT64_C(0xD6E8FEB86659FD93)   /* odd, its bits about half set */
     #define FG_SHORT_COUNT (UINT64_C(15) << 56)
+    /* Eight bytes from 16 - n on keep the first n of eight. */
+    static const unsigned char fg_keep[32] = {
+        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
+    };
     """
+    Bytes KEEP "fg_keep"
     const uint64_t SHORT_MIX "FG_SHORT_MIX"
     const uint64_t SHORT_COUNT "FG_SHORT_COUNT"
 
@@ -55,186 +56,6 @@ cdef enum Outcome:
     PAUSED
     MALFORMED
     NO_MEMORY
-
-
-# The tables, built once
-
-cdef struct Ranks:              # the vocabulary as text says it
-    uint8_t* blob               # all tokens, one behind the other
-    uint32_t* starts            # of each in it; one more for the end
-    uint32_t size
-    Bytes fault                 # the line that is wrong
-
-
-cdef int sextet(uint8_t c) noexcept nogil:
-    # RFC 4648 4; -1: not of its alphabet
-    if c'A' <= c <= c'Z':
-        return c - c'A'
-    if c'a' <= c <= c'z':
-        return c - c'a' + 26
-    if c'0' <= c <= c'9':
-        return c - c'0' + 52
-    return 62 if c == c'+' else 63 if c == c'/' else -1
-
-
-cdef bint parse_ranks(Ranks* ranks, Bytes p, Bytes end) noexcept nogil:
-    # Lines "base64 rank\n", ranks counted up from 0. The blob is as large as the text.
-    cdef uint8_t* out = ranks.blob
-    cdef uint32_t bits, rank
-    cdef int count, value
-    ranks.size = 0
-    while p < end:
-        ranks.fault = p
-        ranks.starts[ranks.size] = <uint32_t>(out - ranks.blob)
-        bits = 0
-        count = 0
-        while p < end and sextet(p[0]) >= 0:
-            bits = bits << 6 | <uint32_t>sextet(p[0])
-            count += 6
-            if count >= 8:
-                count -= 8
-                out[0] = (bits >> count) & 0xFF
-                out += 1
-            p += 1
-        while p < end and p[0] == c'=':
-            p += 1
-        if p == end or p[0] != c' ' or out == ranks.blob + ranks.starts[ranks.size]:
-            return False
-        p += 1
-        rank = 0
-        while p < end and c'0' <= p[0] <= c'9' and rank <= ranks.size:
-            value = p[0] - c'0'
-            rank = 10 * rank + <uint32_t>value
-            p += 1
-        if p == end or p[0] != c'\n' or rank != ranks.size:
-            return False
-        p += 1
-        ranks.size += 1
-    ranks.starts[ranks.size] = <uint32_t>(out - ranks.blob)
-    return True
-
-
-cdef bint open_table(Hashed* table, int log2) noexcept nogil:
-    cdef size_t places = <size_t>1 << log2
-    table.places = <uint64_t*>malloc(places * sizeof(uint64_t))
-    table.mask = <uint32_t>(places - 1)
-    table.shift = 64 - log2
-    table.used = 0
-    if table.places != NULL:
-        memset(table.places, 0xFF, places * sizeof(uint64_t))
-    return table.places != NULL
-
-
-cdef bint insert(Hashed* table, uint64_t key, uint32_t value) noexcept nogil:
-    cdef Hashed old = table[0]
-    cdef uint32_t i
-    # At most 2/3 full: then looking for what is not there takes 5 steps (Knuth 6.4).
-    if <uint64_t>table.used * 3 >= <uint64_t>table.mask * 2:
-        if not open_table(table, 65 - old.shift):
-            table[0] = old
-            return False
-        for i in range(old.mask + 1):
-            if old.places[i] != NOTHING:
-                put(table, old.places[i])
-        free(old.places)
-    put(table, key << VALUE_BITS | value)
-    return True
-
-
-cdef void put(Hashed* table, uint64_t place) noexcept nogil:
-    cdef uint32_t i = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> table.shift)
-    while table.places[i] != NOTHING:
-        i = (i + 1) & table.mask
-    table.places[i] = place
-    table.used += 1
-
-
-cdef uint32_t grow_trie(Tables* tables, Ranks* ranks, uint32_t* by_size) noexcept nogil:
-    # Shorter tokens first: so a node that is a token is known as one when it is made. Returns a
-    # token that is there twice or has no room, else NONE.
-    cdef uint32_t nodes = tables.size
-    cdef uint32_t i, k, token, node, child, size
-    cdef uint8_t* p
-    for i in range(tables.size):
-        token = by_size[i]
-        p = ranks.blob + ranks.starts[token]
-        size = tables.sizes[token]
-        node = tables.of_byte[p[0]]
-        if size == 1:
-            if node != NONE:
-                return token
-            tables.of_byte[p[0]] = token
-        tables.shorter[token] = NONE
-        for k in range(1, size):
-            if node < tables.size:
-                tables.shorter[token] = node
-            child = edge(tables, node, p[k])
-            if child == NONE:
-                child = nodes
-                if k == size - 1:
-                    child = token
-                else:
-                    nodes += 1
-                if nodes >= NONE or not insert(&tables.edges, <uint64_t>node << 8 | p[k], child):
-                    return token
-            elif k == size - 1:
-                return token
-            node = child
-    return NONE
-
-
-cdef uint32_t lookup(const Tables* tables, Bytes p, Py_ssize_t size) noexcept nogil:
-    cdef uint32_t node = tables.of_byte[p[0]]
-    cdef Py_ssize_t i
-    for i in range(1, size):
-        if node == NONE:
-            break
-        node = edge(tables, node, p[i])
-    return node
-
-
-cdef uint32_t split_tokens(Tables* tables, Ranks* ranks) noexcept nogil:
-    # The halves of a token are the encoding of its text by the tokens before it. Returns a token
-    # whose text these encode as something else than two (or that has no room), else NONE.
-    cdef uint32_t token, left, right, at
-    for token in range(BYTES, tables.size):
-        left = tables.shorter[token]
-        while left != NONE:
-            at = ranks.starts[token] + tables.sizes[left]
-            right = lookup(tables, ranks.blob + at, ranks.starts[token + 1] - at)
-            if left < token and right < token and compatible(tables, left, right):
-                break
-            left = tables.shorter[left]
-        if left == NONE:
-            return token
-        tables.left[token] = left
-        tables.right[token] = right
-        if not insert(&tables.pairs, <uint64_t>left << VALUE_BITS | right, token):
-            return token
-    return NONE
-
-
-cdef uint32_t build(Tables* tables, Ranks* ranks, uint32_t* by_size) noexcept nogil:
-    # Fill the tables; returns the first token that does not fit, else NONE.
-    cdef uint32_t[BYTES + 1] place_of
-    cdef uint32_t token, size
-    memset(place_of, 0, sizeof(place_of))
-    for token in range(<uint32_t>BYTES):
-        tables.of_byte[token] = NONE
-    for token in range(tables.size):
-        size = ranks.starts[token + 1] - ranks.starts[token]
-        if size >= BYTES or (size == 1) != (token < BYTES):
-            return token
-        tables.sizes[token] = <uint8_t>size
-        place_of[size + 1] += 1
-    for size in range(1, <uint32_t>BYTES + 1):
-        place_of[size] += place_of[size - 1]
-    for token in range(tables.size):
-        size = tables.sizes[token]
-        by_size[place_of[size]] = token
-        place_of[size] += 1
-    token = grow_trie(tables, ranks, by_size)
-    return token if token != NONE else split_tokens(tables, ranks)
 
 
 # Progress through a text
@@ -274,7 +95,9 @@ cdef inline void forget_dead(Merge* merge) noexcept nogil:
 
 # hot: begin
 
-cdef inline Py_ssize_t merged(Tables* tables, Merge* merge, Bytes p, Py_ssize_t size) noexcept nogil:
+cdef inline Py_ssize_t merged(
+    Tables* tables, Merge* merge, Bytes p, Py_ssize_t size
+) noexcept nogil:
     # The count of a piece of at most LONG bytes, for which there is always room.
     start_merge(tables, merge, p, size)
     merge_some(tables, merge, ALL_STEPS)
@@ -285,34 +108,33 @@ cdef inline Py_ssize_t merged(Tables* tables, Merge* merge, Bytes p, Py_ssize_t 
 cdef inline Py_ssize_t short_count(
     Tables* tables, Short* shorts, Merge* merge, Bytes p, Py_ssize_t size, Bytes end
 ) noexcept nogil:
+    # Four places on one cache line, the one last used first.
+    cdef uint8_t[16] tail
     cdef Short key
-    cdef Short* place
-    cdef Short* other
-    cdef size_t i
-    cdef Py_ssize_t count
-    key.low = 0
-    key.high = 0
-    if end - p >= 16:
-        key.low = load8(p)
-        if size < 8:
-            key.low &= (1ULL << 8 * size) - 1
-        else:
-            key.high = load8(p + 8) & ((1ULL << 8 * (size - 8)) - 1)
-    else:
-        memcpy(&key, p, size)
+    cdef Short* places
+    cdef int i = 0
+    if end - p < 16:
+        memset(tail, 0, sizeof(tail))
+        memcpy(tail, p, size)
+        p = tail
+    key.low = load8(p) & load8(KEEP + 16 - size)
+    key.high = load8(p + 8) & load8(KEEP + 24 - size)
     key.high |= <uint64_t>size << 60
-    i = ((key.low + key.high * SHORT_MIX) * GOLDEN) >> (64 - SHORTS_LOG2)
-    place = shorts + i
-    if place.low == key.low and place.high & ~SHORT_COUNT == key.high:
-        return place.high >> 56 & 15
-    other = shorts + (i ^ 1)
-    if other.low == key.low and other.high & ~SHORT_COUNT == key.high:
-        return other.high >> 56 & 15
-    count = merged(tables, merge, p, size)
-    other[0] = place[0]
-    key.high |= <uint64_t>count << 56
-    place[0] = key
-    return count
+    places = shorts + ((key.low + key.high * SHORT_MIX) * GOLDEN >> (64 - SHORTS_LOG2) << 2)
+    if places.low == key.low and places.high & ~SHORT_COUNT == key.high:
+        return places.high >> 56 & 15
+    for i in range(1, 4):
+        if places[i].low == key.low and places[i].high & ~SHORT_COUNT == key.high:
+            key = places[i]
+            break
+    else:
+        key.high |= <uint64_t>merged(tables, merge, p, size) << 56
+        i = 3
+    while i > 0:
+        places[i] = places[i - 1]
+        i -= 1
+    places[0] = key
+    return key.high >> 56 & 15
 
 
 cdef inline Py_ssize_t long_count(
@@ -332,7 +154,7 @@ cdef inline Py_ssize_t long_count(
     return place.count
 
 
-cdef inline Outcome advance(Counter counter, Progress* progress, Py_ssize_t budget) noexcept nogil:
+cdef Outcome advance(Counter counter, Progress* progress, Py_ssize_t budget) noexcept nogil:
     # Go on through about `budget` bytes: a byte scanned costs one, and a step of merging a piece
     # too long for the cache.
     cdef Tables* tables = &counter.tables
@@ -344,6 +166,15 @@ cdef inline Outcome advance(Counter counter, Progress* progress, Py_ssize_t budg
         if not progress.merging:
             if budget <= 0:
                 return PAUSED
+            if scan.stage == BEGIN and scan.end - scan.begin >= PLAIN_BYTES:
+                size = plain_word(scan.begin, scan.pattern)
+                if size and size <= SHORT:
+                    progress.tokens += short_count(
+                        tables, counter.shorts, merge, scan.begin, size, scan.end)
+                    budget -= size
+                    scan.begin += size
+                    scan.at = scan.begin
+                    continue
             at = scan.at
             if not next_piece(scan, at + budget if budget < scan.end - at else scan.end):
                 return MALFORMED if scan.malformed else PAUSED
@@ -380,13 +211,13 @@ cdef class Counter:
         if pattern not in PATTERNS:
             raise ValueError(f"expected a pattern of {', '.join(PATTERNS)}, got {pattern!r}")
         self.pattern = CL100K if pattern == "cl100k" else O200K
-        self.shorts = <Short*>zeroed_lines((1 << SHORTS_LOG2) * sizeof(Short))
+        self.shorts = <Short*>zeroed_lines((4 << SHORTS_LOG2) * sizeof(Short))
         self.longs = <Long*>zeroed_lines((1 << LONGS_LOG2) * sizeof(Long))
         if self.shorts == NULL or self.longs == NULL or not make_room(&self.progress.merge, LONG):
             raise MemoryError
         self._load(ranks)
         self.memory_bytes = (
-            (1 << SHORTS_LOG2) * sizeof(Short) + (1 << LONGS_LOG2) * sizeof(Long)
+            (4 << SHORTS_LOG2) * sizeof(Short) + (1 << LONGS_LOG2) * sizeof(Long)
             + (<Py_ssize_t>self.tables.edges.mask + self.tables.pairs.mask + 2) * sizeof(uint64_t)
             + <Py_ssize_t>self.tables.size * (3 * sizeof(uint32_t) + 1)
         )

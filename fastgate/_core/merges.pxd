@@ -120,7 +120,8 @@ cdef inline void start_merge(
 cdef inline Py_ssize_t merge_some(
     const Tables* tables, Merge* merge, Py_ssize_t steps
 ) noexcept nogil:
-    # Go on for at most so many steps; return what is left of them. Done when merge.at == merge.size.
+    # Go on for about so many steps: a token tried is one, and each of its bytes that was looked up.
+    # Returns what is left of them. Done when merge.at == merge.size.
     cdef uint32_t token = merge.token
     cdef Py_ssize_t end
     while merge.at < merge.size and steps > 0:
@@ -134,6 +135,7 @@ cdef inline Py_ssize_t merge_some(
             merge.at = end
             if end < merge.size:
                 token = longest(tables, merge.piece + end, merge.size - end)
+                steps -= tables.sizes[token]
         elif tables.shorter[token] != NONE:
             token = tables.shorter[token]
         else:

@@ -20,7 +20,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastgate._core.jsonchars cimport Bytes, load8
+from fastgate._core.jsonchars cimport Bytes, __builtin_ctzll, load8
 
 cdef extern from "codepoints.h" nogil:
     const uint8_t* fg_block_of
@@ -38,6 +38,15 @@ cdef extern from "codepoints.h" nogil:
 cdef enum:
     LETTER = UPPER | LOWER | CASELESS
     SYMBOL = OTHER | MARK
+
+    # What plain_word() reads: a prefix, 24 letters and what follows.
+    PLAIN_BYTES = 32
+
+cdef extern from *:
+    """
+    #define FG_EACH UINT64_C(0x0101010101010101)
+    """
+    const uint64_t EACH "FG_EACH"
 
 cdef enum Pattern:
     CL100K
@@ -94,6 +103,35 @@ cdef inline uint8_t class_of(Scan* scan, Bytes p, Py_ssize_t* size) noexcept nog
         size[0] = 1
         return OTHER
     return fg_classes[fg_block_of[c >> 7] << 7 | (c & 0x7F)]
+
+
+cdef inline Py_ssize_t plain_word(Bytes p, Pattern pattern) noexcept nogil:
+    # The size of the piece at p if it is an ASCII word of common shape, else 0: next_piece() knows.
+    # Eight bytes a step, as in jsonchars.pxd; there must be PLAIN_BYTES.
+    cdef Bytes word = p
+    cdef Py_ssize_t size = 0
+    # o200k: upper case in the first place only.
+    cdef uint64_t fold = EACH * 0x20 if pattern == CL100K else 0x20
+    cdef uint64_t bytes, low, others
+    if p[0] < 0x80 and fg_classes[p[0]] & (OTHER | SPACE) and p[0] != c"'":
+        word += 1
+    while size < PLAIN_BYTES - 8:
+        bytes = load8(word + size) | fold
+        low = bytes & EACH * 0x7F
+        # The high bit of each byte that is not in a .. z.
+        others = ~(low + EACH * (0x80 - c'a')) | (low + EACH * (0x7F - c'z')) | bytes
+        others &= EACH * 0x80
+        if others:
+            size += __builtin_ctzll(others) >> 3
+            break
+        size += 8
+        if pattern == O200K:
+            fold = 0
+    if size == 0 or size >= PLAIN_BYTES - 8 or word[size] >= 0x80:
+        return 0
+    if pattern == O200K and (word[size] == c"'" or (size == 1 and word[0] < c'a')):
+        return 0
+    return word + size - p
 
 
 cdef inline bint is_inner(uint8_t c) noexcept nogil:
