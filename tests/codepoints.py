@@ -1,8 +1,8 @@
 """What the patterns of cl100k and o200k tell apart, for every code point.
 
-`python -m tests.codepoints` writes fastgate/_core/codepoints.h. The oracle is the regular expression
-engine inside tiktoken, asked class by class, because the Unicode version that counts is the one
-it was built with (16.0 in tiktoken 0.14); Python's unicodedata and the `regex` module have others.
+`python -m tests.codepoints` writes fastgate/_core/codepoints.h. The oracle is the regex engine
+inside tiktoken, asked class by class, because the Unicode version that counts is the one it was
+built with (16.0 in tiktoken 0.14); Python's unicodedata and the `regex` module have others.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ def header() -> str:
 
 
 def _rows(numbers: list[int]) -> list[str]:
-    return [
-        ",".join(map(str, numbers[i : i + _LINE])) + "," for i in range(0, len(numbers), _LINE)
-    ]
+    return [",".join(map(str, numbers[i : i + _LINE])) + "," for i in range(0, len(numbers), _LINE)]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-# How many tokens a text has: byte-pair encoding, exactly as tiktoken's encode_ordinary, counted only.
+# How many tokens a text has: byte-pair encoding as in tiktoken's encode_ordinary, only counted.
 #
 #   text --pieces.pxd--> piece --cache--> count
 #                               `-- merges.pxd --> count, into the cache
 #
-# Most pieces are words that were there before: the cache answers from their bytes, compared in full,
-# so a count is never wrong by a collision. It is bounded, and a new piece replaces an old one.
+# Most pieces are words that were there before: the cache answers from their bytes, compared in
+# full, so a collision can't make a count wrong. It is bounded; a new piece replaces an old one.
 
 cimport cython
 from libc.stdint cimport uint8_t, uint64_t

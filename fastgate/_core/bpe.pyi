@@ -1,6 +1,5 @@
 from typing import final
 
-
 PATTERNS: tuple[str, ...]
 """What a Counter can cut text by."""
 

@@ -15,7 +15,7 @@
 #   o200k   two alternatives for words, with U = upper case, caseless, marks and
 #           l = lower case, caseless, marks: .?U*l+('s)? and .?U+l*('s)?
 #                                                       begin() -> UPPERS -> LOWERS
-#                                                                    mark: behind the last of U and l
+#                                                               mark: behind the last of U and l
 #           \p{N}{1,3}, spaces and symbols nearly as above
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -13,6 +13,7 @@ from libc.string cimport memset
 from fastgate._core.jsonchars cimport Bytes
 from fastgate._core.merges cimport (
     BYTES,
+    FILTER_LOG2,
     GOLDEN,
     NONE,
     NOTHING,
@@ -90,6 +91,8 @@ cdef inline bint open_table(Hashed* table, int log2) noexcept nogil:
 
 
 cdef inline void put(Hashed* table, uint64_t place) noexcept nogil:
+    cdef uint32_t bit = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> (64 - FILTER_LOG2))
+    table.filter[bit >> 6] |= 1ULL << (bit & 63)
     cdef uint32_t i = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> table.shift)
     while table.places[i] != NOTHING:
         i = (i + 1) & table.mask
