@@ -283,6 +283,8 @@ cdef class Counter:
         return 0
 
     cpdef Py_ssize_t count(self, bytes data) except -1:
+        if data is None:
+            raise TypeError("expected bytes, got None")
         cdef Progress* progress = &self.progress
         start(progress, self.pattern, data)
         progress.tokens = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import zip_longest
 
 import pytest
 from hypothesis import example, given, settings
@@ -34,7 +35,8 @@ def assert_same(name: str, text: str, slice_bytes: int = 0) -> int:
     expected = oracle(name).encode_ordinary(text)
     tokens = counter.encode(data)
     if tokens != expected:
-        at = next(i for i, pair in enumerate(zip(tokens, expected)) if pair[0] != pair[1])
+        pairs = enumerate(zip_longest(tokens, expected))
+        at = next(i for i, (token, wanted) in pairs if token != wanted)
         before = oracle(name).decode_bytes(expected[:at])[-40:]
         raise AssertionError(f"after {before!r}: {tokens[at : at + 5]} != {expected[at : at + 5]}")
     assert counter.count(data) == len(expected)
