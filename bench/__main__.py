@@ -1,4 +1,4 @@
-"""`python -m bench engine|load|compare|demo`: each command is a module with `main(argv)`."""
+"""`python -m bench engine|load|compare|tokens|demo`: each command is a module with `main(argv)`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ COMMANDS = {
     "engine": "a simulated OpenAI-compatible engine",
     "load": "a load client: closed loop or open loop, plain or streaming",
     "compare": "fastgate beside nginx and a direct connection, on the same core",
+    "tokens": "token counting beside tiktoken and bpe-openai, per kind of text",
     "demo": "the gateway before a real engine, driven by the openai client",
 }
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bench.texts import FRAGMENTS, KINDS, RUNS, text_of
 from fastgate._core.bpe import Count
 from tests.codepoints import HEADER, header
 from tests.corpus import corpus
-from tests.differential.texts import FRAGMENTS, KINDS, RUNS, text_of
 from tests.differential.tiktoken_oracle import NAMES, oracle, ours
 
 SIZE = 40_000

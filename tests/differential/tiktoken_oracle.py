@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 
 import tiktoken
-import tiktoken_ext.openai_public as public
 
+from bench.tokens import tiktoken_with
 from fastgate._core.bpe import Counter
 from fastgate.tokens.encodings import counter, ranks
 
@@ -24,16 +23,4 @@ def ours(name: str) -> Counter:
 
 @cache
 def oracle(name: str) -> tiktoken.Encoding:
-    """Return tiktoken's own encoding: its pattern and code, and the ranks that it would fetch."""
-    lines = (line.split() for line in ranks(name).splitlines())
-    mergeable = {base64.b64decode(token): int(rank) for token, rank in lines}
-
-    def load(url: str, expected_hash: str) -> dict[bytes, int]:
-        return mergeable
-
-    kept = public.load_tiktoken_bpe
-    public.load_tiktoken_bpe = load
-    try:
-        return tiktoken.Encoding(**public.ENCODING_CONSTRUCTORS[name]())
-    finally:
-        public.load_tiktoken_bpe = kept
+    return tiktoken_with(name, ranks(name))

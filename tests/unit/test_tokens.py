@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tokenizers
 
+from bench.texts import text_of
 from fastgate.tokens import (
     Ratio,
     VocabularyMissing,
@@ -22,7 +23,6 @@ from fastgate.tokens import (
     encodings,
 )
 from tests.corpus import corpus
-from tests.differential.texts import text_of
 
 CL100K_FILE = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 """How tiktoken names its download of cl100k_base."""
