@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import importlib
 import json
 import sys
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import tiktoken
 import tiktoken_ext.openai_public as public
-from bpe_openai import _bindings as bpe_openai
 
 from bench.texts import KINDS, text_of
 from fastgate._core.bpe import Count, Counter
@@ -64,8 +64,8 @@ def measure(name: str, kinds: Iterable[str], size: int) -> dict[str, dict[str, f
     """Return kind -> column -> figure; under "load" what a counter takes."""
     text = ranks(name)
     tiktokens = tiktoken_with(name, text)
-    # What its Python layer wraps: the layer itself is slower.
-    openai = bpe_openai.tokenizer_for_encoding(name)
+    # What its Python layer wraps, and slows down; imported here, for that takes a second.
+    rust = importlib.import_module("bpe_openai._bindings").tokenizer_for_encoding(name)
     before = time.perf_counter()
     counter = fresh(name, text)
     load_ms = (time.perf_counter() - before) * 1e3
@@ -79,7 +79,7 @@ def measure(name: str, kinds: Iterable[str], size: int) -> dict[str, dict[str, f
         cold = total / seconds(counter.count, data, rounds=1)
         warm = total / seconds(counter.count, data)
         theirs = total / seconds(tiktokens.encode_ordinary, parts, rounds=3)
-        rusts = total / seconds(openai.count, parts, rounds=3)
+        rusts = total / seconds(rust.count, parts, rounds=3)
         slice_ms = 1e3 * max(worst_slice(another, part) for part in data)
         figures = (cold, warm, theirs, rusts, warm / theirs, warm / rusts, slice_ms)
         report[kind] = {
@@ -89,7 +89,7 @@ def measure(name: str, kinds: Iterable[str], size: int) -> dict[str, dict[str, f
             counts = (
                 counter.count(encoded),
                 len(tiktokens.encode_ordinary(part)),
-                openai.count(part),
+                rust.count(part),
             )
             if len(set(counts)) > 1:
                 raise RuntimeError(f"{name}, {kind}: counts differ: {counts}")
