@@ -17,11 +17,11 @@ from fastgate._core.jsonchars cimport Bytes, load8
 from fastgate._core.merges cimport (
     BYTES,
     FILTER_LOG2,
-    GOLDEN,
     NONE,
     Merge,
     Tables,
     merge_some,
+    mix,
     start_merge,
 )
 from fastgate._core.pieces cimport BEGIN, CL100K, O200K, PLAIN_BYTES, Scan, next_piece, plain_word
@@ -35,12 +35,11 @@ cdef enum:
     SHORT = 15              # the longest piece of each cache
     LONG = 62
     LINE_BYTES = 80         # of a line, quoted in an error
-    ALL_STEPS = 1 << 30     # more than a piece of the cache needs
-    KEPT_ROOM = 1 << 16     # of the longest piece, between texts: 256 KiB
+    ALL_STEPS = 0x40000000  # more than a piece of the cache needs
+    KEPT_ROOM = 0x10000     # of the longest piece, between texts: 256 KiB
 
 cdef extern from *:
     """
-    #define FG_SHORT_MIX UINT64_C(0xD6E8FEB86659FD93)   /* odd, its bits about half set */
     #define FG_SHORT_COUNT (UINT64_C(15) << 56)
     /* Eight bytes from 16 - n on keep the first n of eight. */
     static const unsigned char fg_keep[32] = {
@@ -48,7 +47,6 @@ cdef extern from *:
     };
     """
     Bytes KEEP "fg_keep"
-    const uint64_t SHORT_MIX "FG_SHORT_MIX"
     const uint64_t SHORT_COUNT "FG_SHORT_COUNT"
 
 cdef enum Outcome:
@@ -120,7 +118,7 @@ cdef inline Py_ssize_t short_count(
     key.low = load8(p) & load8(KEEP + 16 - size)
     key.high = load8(p + 8) & load8(KEEP + 24 - size)
     key.high |= <uint64_t>size << 60
-    places = shorts + ((key.low + key.high * SHORT_MIX) * GOLDEN >> (64 - SHORTS_LOG2) << 2)
+    places = shorts + (mix(key.low ^ mix(key.high)) >> (64 - SHORTS_LOG2) << 2)
     if places.low == key.low and places.high & ~SHORT_COUNT == key.high:
         return places.high >> 56 & 15
     for i in range(1, 4):
@@ -144,9 +142,9 @@ cdef inline Py_ssize_t long_count(
     cdef Py_ssize_t i
     cdef Long* place
     for i in range(0, size - 8, 8):
-        hash = (hash ^ load8(p + i)) * GOLDEN
+        hash = mix(hash ^ load8(p + i))
         hash ^= hash >> 32
-    place = longs + (hash * GOLDEN >> (64 - LONGS_LOG2))
+    place = longs + (mix(hash) >> (64 - LONGS_LOG2))
     if place.size != size or memcmp(place.piece, p, size) != 0:
         place.count = <uint8_t>merged(tables, merge, p, size)
         place.size = <uint8_t>size

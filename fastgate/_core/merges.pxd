@@ -18,14 +18,17 @@ from fastgate._core.jsonchars cimport Bytes
 cdef extern from *:
     """
     #define FG_NOTHING UINT64_MAX
-    #define FG_GOLDEN UINT64_C(0x9E3779B97F4A7C15)  /* 2^64 / golden ratio (Knuth 6.4) */
+    /* Multiplied by 2^64 / golden ratio (Knuth 6.4); in C, where that may overflow. */
+    static inline uint64_t fg_mix(uint64_t key) {
+        return key * UINT64_C(0x9E3779B97F4A7C15);
+    }
     """
     const uint64_t NOTHING "FG_NOTHING"
-    const uint64_t GOLDEN "FG_GOLDEN"
+    uint64_t mix "fg_mix"(uint64_t key) noexcept nogil
 
 cdef enum:
     VALUE_BITS = 21         # of a token or a node: room for 2 million; o200k has 200,000 tokens
-    NONE = (1 << VALUE_BITS) - 1
+    NONE = 0x1FFFFF         # the largest value
     FILTER_LOG2 = 22        # 512 KiB: small enough to stay near, large enough to be right often
     BYTES = 256             # tokens below are single bytes, which nothing was merged into
 
@@ -62,7 +65,7 @@ cdef struct Merge:
 # hot: begin
 
 cdef inline uint32_t find(const Hashed* table, uint64_t key) noexcept nogil:
-    cdef uint64_t hash = key * GOLDEN
+    cdef uint64_t hash = mix(key)
     cdef uint32_t i = <uint32_t>(hash >> table.shift)
     cdef uint32_t bit = <uint32_t>(hash >> (64 - FILTER_LOG2))
     cdef uint64_t place

@@ -14,7 +14,6 @@ from fastgate._core.jsonchars cimport Bytes
 from fastgate._core.merges cimport (
     BYTES,
     FILTER_LOG2,
-    GOLDEN,
     NONE,
     NOTHING,
     VALUE_BITS,
@@ -22,6 +21,7 @@ from fastgate._core.merges cimport (
     Tables,
     compatible,
     edge,
+    mix,
 )
 
 cdef struct Ranks:              # the vocabulary as text says it
@@ -54,7 +54,7 @@ cdef inline bint parse_ranks(Ranks* ranks, Bytes p, Bytes end) noexcept nogil:
         bits = 0
         count = 0
         while p < end and sextet(p[0]) >= 0:
-            bits = bits << 6 | <uint32_t>sextet(p[0])
+            bits = (bits & 0x3F) << 6 | <uint32_t>sextet(p[0])
             count += 6
             if count >= 8:
                 count -= 8
@@ -91,9 +91,9 @@ cdef inline bint open_table(Hashed* table, int log2) noexcept nogil:
 
 
 cdef inline void put(Hashed* table, uint64_t place) noexcept nogil:
-    cdef uint32_t bit = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> (64 - FILTER_LOG2))
+    cdef uint32_t bit = <uint32_t>(mix(place >> VALUE_BITS) >> (64 - FILTER_LOG2))
     table.filter[bit >> 6] |= 1ULL << (bit & 63)
-    cdef uint32_t i = <uint32_t>((place >> VALUE_BITS) * GOLDEN >> table.shift)
+    cdef uint32_t i = <uint32_t>(mix(place >> VALUE_BITS) >> table.shift)
     while table.places[i] != NOTHING:
         i = (i + 1) & table.mask
     table.places[i] = place
@@ -183,7 +183,7 @@ cdef inline uint32_t split_tokens(Tables* tables, Ranks* ranks) noexcept nogil:
 
 cdef inline uint32_t build(Tables* tables, Ranks* ranks, uint32_t* by_size) noexcept nogil:
     # Fill the tables; returns the first token that does not fit, else NONE.
-    cdef uint32_t[BYTES + 1] place_of
+    cdef uint32_t[257] place_of     # BYTES + 1
     cdef uint32_t token, size
     memset(place_of, 0, sizeof(place_of))
     for token in range(<uint32_t>BYTES):
