@@ -211,7 +211,7 @@ cdef class Counter:
         self.pattern = CL100K if pattern == "cl100k" else O200K
         self.shorts = <Short*>zeroed_lines((4 << SHORTS_LOG2) * sizeof(Short))
         self.longs = <Long*>zeroed_lines((1 << LONGS_LOG2) * sizeof(Long))
-        if self.shorts == NULL or self.longs == NULL or not make_room(&self.progress.merge, LONG):
+        if self.shorts == NULL or self.longs == NULL:
             raise MemoryError
         self._load(ranks)
         self.memory_bytes = (
@@ -258,7 +258,9 @@ cdef class Counter:
         try:
             if (by_size == NULL or ranks.blob == NULL or ranks.starts == NULL
                     or tables.left == NULL or tables.right == NULL or tables.shorter == NULL
-                    or tables.sizes == NULL or not open_table(&tables.edges, 16)
+                    or tables.sizes == NULL
+                    or tables.edges.filter == NULL or tables.pairs.filter == NULL
+                    or not open_table(&tables.edges, 16)
                     or not open_table(&tables.pairs, 16)):
                 raise MemoryError
             if not BYTES <= most < NONE or size > <Py_ssize_t>UINT32_MAX:
@@ -284,13 +286,13 @@ cdef class Counter:
         if data is None:
             raise TypeError("expected bytes, got None")
         cdef Progress* progress = &self.progress
+        if not make_room(&progress.merge, LONG):
+            raise MemoryError
         start(progress, self.pattern, data)
         progress.tokens = 0
         go_on(self, progress, data, PY_SSIZE_T_MAX)
         if progress.merge.room > KEPT_ROOM:
             drop_room(&progress.merge)
-            if not make_room(&progress.merge, LONG):
-                raise MemoryError
         return progress.tokens
 
     def encode(self, bytes data not None):
