@@ -13,6 +13,7 @@ COMMANDS = {
     "report": ("report.command", "main", "a comparison as HTML, Markdown or PNG"),
     "diff": ("diff", "main", "two comparisons side by side, a verdict for each figure"),
     "peers": ("install", "main_peers", "what can be compared with, and what of it is installed"),
+    "check": ("check", "main", "whether peers pass on what a comparison sends through them"),
     "install": ("install", "main", "install a peer into a folder of its own"),
     "tokens": ("tokens", "main", "token counting beside tiktoken and bpe-openai"),
     "demo": ("demo", "main", "the gateway before a real engine, driven by the openai client"),

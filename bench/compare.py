@@ -11,6 +11,7 @@ install it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -26,7 +27,7 @@ from bench.install import version_of
 from bench.peers.peer import Peer, load_peer, peer_names
 from bench.report.html import page
 from bench.report.markdown import markdown
-from bench.stand import ROOT, TOKENS, Failed, Running, Stand, start_engine
+from bench.stand import ENGINE_OPTIONS, ROOT, Failed, Running, Stand, start_engine
 from bench.summary import Rounds, is_calm, summary, table
 
 __all__ = ["SCHEMA", "compare", "main"]
@@ -101,9 +102,7 @@ def compare(names: list[str], figures: list[str], rounds: int, scale: float) -> 
     peers, skipped = choose_peers(names)
     for name, hint in skipped.items():
         print(f"{name} is left out: it is not installed; {hint}", file=sys.stderr)
-    os.sched_setaffinity(0, {cores[0]})
-    engine_options = ("--tokens", str(TOKENS), "--log-requests", "0")
-    with start_engine(*engine_options, core=cores[0]) as (pid, port):
+    with pinned(cores[0]), start_engine(*ENGINE_OPTIONS, core=cores[0]) as (pid, port):
         stand = Stand(pid, port, (cores[0], cores[1]))
         taken, failures = run_rounds(stand, peers, figures, rounds, scale)
     return {
@@ -118,6 +117,17 @@ def compare(names: list[str], figures: list[str], rounds: int, scale: float) -> 
         "commands": {f"{figure} {peer}": each[0].command for (figure, peer), each in taken.items()},
         "details": {f"{figure} {peer}": each[-1].details for (figure, peer), each in taken.items()},
     }
+
+
+@contextlib.contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep this process off the other cores until the block ends."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def choose_peers(names: list[str]) -> tuple[list[Peer], dict[str, str]]:

@@ -20,7 +20,7 @@ from typing import Any
 from bench.load import Options, build_request
 from bench.load.distribution import parse_distribution
 from bench.procfs import Disturbance, Meter, rss_bytes
-from bench.stand import CHAT, ROOT, TOKENS, Failed, Running, Stand, spawn
+from bench.stand import ROOT, TOKENS, Failed, Running, Stand, spawn
 
 __all__ = ["FIGURES", "Measured"]
 
@@ -68,7 +68,7 @@ def load(stand: Stand, running: Running, *extra: str) -> tuple[dict[str, Any], s
 
 
 def start_load(stand: Stand, running: Running, *extra: str) -> tuple[subprocess.Popen[bytes], str]:
-    arguments = ["--url", f"http://127.0.0.1:{running.port}", "--json", "-", "--quiet", *extra]
+    arguments = ["--url", running.url, "--json", "-", "--quiet", *extra]
     # Without being asked for it the gateway asks for usage itself, and takes it out again.
     arguments.append("--no-usage")
     arguments += ["--model", running.peer.model]
@@ -107,7 +107,7 @@ def plots(report: dict[str, Any], times: str) -> dict[str, list[tuple[float, flo
 def wrk_script(running: Running) -> str:
     """The load client's own request, as a script for wrk."""
     options = Options(
-        url=f"http://127.0.0.1:{running.port}",
+        url=running.url,
         key=running.peer.key,
         model=running.peer.model,
         headers=tuple(running.headers),
@@ -144,7 +144,7 @@ def wrk(stand: Stand, running: Running, connections: int, duration_s: float) -> 
         command = [
             *("wrk", "-t1", f"-c{connections}", f"-d{duration_s:g}s", "--latency"),
             *("--timeout", "30s"),
-            *("-s", script.name, f"http://127.0.0.1:{running.port}{CHAT}"),
+            *("-s", script.name, running.url),
         ]
         process = spawn(command, stand.load_core, subprocess.PIPE)
         output, _ = process.communicate()
@@ -300,8 +300,9 @@ def footprint(stand: Stand, running: Running, scale: float) -> Measured:
             "start_s": running.start_s,
             "rss_mib": rss_bytes(running.pid) / 2**20,
             "idle_cpu_ms_per_s": cpu_s * 1000 / window_s,
-            "install_mib": running.peer.installed_bytes() / 2**20,
         }
+        installed = running.peer.installed_bytes()
+        values |= {} if installed is None else {"install_mib": installed / 2**20}
     return Measured(values, disturbance, " ".join(running.command).replace(str(ROOT), "."))
 
 

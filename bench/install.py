@@ -7,13 +7,14 @@ under `.bench`, so that no peer's dependencies meet another's or ours.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 
 from bench.peers.peer import INSTALLED, Peer, load_peer, peer_names
 
-__all__ = ["install", "main", "main_peers", "version_of"]
+__all__ = ["install", "install_commands", "main", "main_peers", "version_of"]
 
 
 def main(argv: list[str]) -> int:
@@ -35,7 +36,7 @@ def install(peer: Peer) -> str:
     """Install a peer that is not there; return what went wrong, "" when nothing did."""
     if not peer.missing():
         return ""
-    commands = _commands(peer)
+    commands = install_commands(peer)
     if not commands:
         return f"can't be installed from here: {peer.missing()}"
     for command in commands:
@@ -45,7 +46,8 @@ def install(peer: Peer) -> str:
     return f"still not found: {peer.missing()}" if peer.missing() else ""
 
 
-def _commands(peer: Peer) -> list[list[str]]:
+def install_commands(peer: Peer) -> list[list[str]]:
+    """Prepare a peer's folder; return what to run in order to fill it, nothing when we can't."""
     folder = INSTALLED / peer.name
     if "apt" in peer.install:
         if os.geteuid() != 0:
@@ -55,7 +57,11 @@ def _commands(peer: Peer) -> list[list[str]]:
         pip = [str(folder / "bin/pip"), "install", "-q", "--disable-pip-version-check"]
         return [[sys.executable, "-m", "venv", str(folder)], [*pip, *peer.install["pip"]]]
     if "npm" in peer.install:
-        return [["npm", "install", "--prefix", str(folder), *peer.install["npm"]]]
+        # npm reads versions for what lies below a package from the file of the project above it.
+        folder.mkdir(parents=True, exist_ok=True)
+        project = {"private": True, "overrides": peer.install.get("npm_overrides", {})}
+        (folder / "package.json").write_text(json.dumps(project))
+        return [["npm", "install", "--silent", "--prefix", str(folder), *peer.install["npm"]]]
     return []
 
 

@@ -1,6 +1,7 @@
 """The stand on which peers are measured: who runs on which core, started and stopped.
 
 The engine and the load client share the load core, one peer at a time has the other core alone.
+A stand without cores measures nothing: it only starts and stops.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,11 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.peers.peer import Peer, Place
+from bench.procfs import tree
 
 __all__ = ["Failed", "Running", "Stand", "start_engine"]
 
@@ -31,7 +34,8 @@ STOP_S = 10.0
 TOKENS = 256
 """Of a stream that runs flat out; the other figures ask for fewer."""
 
-CHAT = "/v1/chat/completions"
+ENGINE_OPTIONS = ("--tokens", str(TOKENS), "--log-requests", "0", "--models", "sim,gpt-4o-mini")
+"""gpt-4o-mini is for peers that pass on no names but those they know."""
 
 
 class Failed(Exception):
@@ -49,6 +53,10 @@ class Running:
     command: list[str]
     start_s: float
     """From its start to its first answer."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.peer.path}"
 
 
 def spawn(
@@ -74,12 +82,28 @@ def spawn(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and those of its children that outlive it."""
+    family = _handles(tree(process.pid)[1:])
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for handle in family:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], STOP_S)  # readable: it has ended
+        os.close(handle)
+
+
+def _handles(pids: list[int]) -> list[int]:
+    """Descriptors of processes: they never mean another one that was given the number later."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+    return found
 
 
 def free_port() -> int:
@@ -126,11 +150,13 @@ def start_engine(*options: str, core: int | None = None) -> Iterator[tuple[int, 
 
 
 class Stand:
-    def __init__(self, engine_pid: int, engine_port: int, cores: tuple[int, int]) -> None:
+    def __init__(
+        self, engine_pid: int, engine_port: int, cores: tuple[int, int] | None = None
+    ) -> None:
         self.engine_pid = engine_pid
         self.engine_port = engine_port
-        self.load_core, self.peer_core = cores
-        self.cores = cores
+        self.load_core, self.peer_core = cores or (None, None)
+        self.cores = cores or ()
 
     @contextlib.contextmanager
     def running(self, peer: Peer) -> Iterator[Running]:
@@ -146,7 +172,7 @@ class Stand:
                 begun = time.perf_counter()
                 process = spawn(command, self.peer_core, output, peer.environment(place))
             try:
-                self._wait_answer(peer, place, process, log)
+                place = self._wait_answer(peer, place, process, log)
                 start_s = time.perf_counter() - begun
                 headers = peer.headers(place)
                 yield Running(peer, place.port, process.pid, headers, command, start_s)
@@ -155,19 +181,23 @@ class Stand:
 
     def _wait_answer(
         self, peer: Peer, place: Place, process: subprocess.Popen[bytes], log: Path
-    ) -> None:
+    ) -> Place:
+        """Return the place, with the port that the peer chose where it chooses."""
         headers = dict(line.split(": ", 1) for line in peer.headers(place))
+        port_file = peer.port_file(place)
         body = {"model": peer.model, "messages": [{"role": "user", "content": "Hello!"}]}
         deadline = time.monotonic() + START_S
         answer: object = "none"
         while process.poll() is None and time.monotonic() < deadline:
             try:
-                status, text = request(place.port, "POST", CHAT, body, peer.key, headers)
-            except (OSError, http.client.HTTPException):
+                if port_file:
+                    place = replace(place, port=int(port_file.read_text()))
+                status, text = request(place.port, "POST", peer.path, body, peer.key, headers)
+            except (OSError, ValueError, http.client.HTTPException):
                 time.sleep(0.005)
                 continue
             if status == 200:
-                return
+                return place
             answer = (status, text[:200])
             time.sleep(0.05)
         tail = log.read_text(errors="replace")[-1500:]

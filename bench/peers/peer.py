@@ -1,11 +1,14 @@
 """Peers: what requests can be sent through, each described by a TOML file in this folder.
 
     about      one line for people       verified   false: not run yet by us, `why` says why
-    [install]  apt, pip or npm: what to install; hint: how, for people; finds: the command it gives
+    [install]  apt, pip or npm: what to install (npm_overrides: with which versions below it);
+               finds: the command or "import MODULE" it gives; hint: how, where we don't install it
     [version]  command
     [files]    name = text, written into the peer's own folder
-    [start]    command, environment; none: there is no process (a direct connection)
-    [request]  key, headers, model, max_rate: the most requests/s that it is asked for in open loops
+    [start]    command, environment; none: there is no process (a direct connection); port_file:
+               where in its folder it writes the port, when it can't be told one
+    [request]  key, headers, model, path (of chat completions, when it is another than OpenAI's),
+               max_rate: the most requests/s that it is asked for in open loops
 
 In texts and commands stand ${port}, ${upstream_port}, ${spare_port}, ${folder}, ${key}, ${python}
 (this one), ${bin} (where an installed peer's commands are) and ${peers} (this folder).
@@ -70,8 +73,17 @@ class Peer:
         return str(self.request.get("model", "sim"))
 
     @property
+    def path(self) -> str:
+        return str(self.request.get("path", "/v1/chat/completions"))
+
+    @property
     def max_rate(self) -> float:
         return float(self.request.get("max_rate", 1e9))
+
+    @property
+    def owns_folder(self) -> bool:
+        """It is installed into its own folder under `.bench`."""
+        return "pip" in self.install or "npm" in self.install
 
     @property
     def bin(self) -> Path:
@@ -82,15 +94,14 @@ class Peer:
     def missing(self) -> str:
         """Return how to install it, or "" when it can run."""
         finds = self.install.get("finds", "")
-        found = (
-            not finds
-            or (self.bin / finds).exists()
-            or shutil.which(finds)
-            or (finds.startswith("import ") and importlib.util.find_spec(finds[7:]))
-        )
-        return (
-            "" if found else str(self.install.get("hint", f"python -m bench install {self.name}"))
-        )
+        if self.owns_folder:
+            # Not from the PATH: the same command of another package may be there.
+            found = (self.bin / finds).exists()
+        elif finds.startswith("import "):
+            found = importlib.util.find_spec(finds[7:]) is not None
+        else:
+            found = not finds or shutil.which(finds) is not None
+        return "" if found else self.install.get("hint", f"python -m bench install {self.name}")
 
     def command(self, place: Place) -> list[str]:
         """Write what the peer needs into its folder; return how to start it in the foreground.
@@ -106,10 +117,17 @@ class Peer:
         given = self.start.get("environment", {})
         return {name: self._filled(value, place) for name, value in given.items()}
 
-    def installed_bytes(self) -> int:
-        """What `python -m bench install` put into its folder; 0 for the system's own commands."""
+    def port_file(self, place: Place) -> Path | None:
+        """Where it writes the port that it chose; None: it was told one."""
+        name = self.start.get("port_file")
+        return place.folder / name if name else None
+
+    def installed_bytes(self) -> int | None:
+        """What `python -m bench install` put into its folder; None when it is elsewhere."""
+        if not self.owns_folder:
+            return None
         files = (INSTALLED / self.name).rglob("*")
-        return sum(file.stat().st_size for file in files if file.is_file())
+        return sum(file.lstat().st_size for file in files if file.is_file())
 
     def version_command(self) -> list[str]:
         place = Place(0, 0, Path())

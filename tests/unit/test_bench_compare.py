@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bench.compare import choose_peers
-from bench.figures import Measured, read_wrk
+from bench.compare import choose_peers, measure
+from bench.figures import FIGURES, Measured, read_wrk
+from bench.install import install_commands
 from bench.peers.peer import FOLDER, Peer, Place, load_peer, peer_names
 from bench.procfs import Disturbance
-from bench.stand import Failed
+from bench.stand import Failed, Running, Stand
 from bench.summary import is_calm, summary, table
 
 WRK = """Running 2s test @ http://127.0.0.1:18501/v1/chat/completions
@@ -90,6 +92,21 @@ def test_strangers_and_stolen_time_disturb() -> None:
     assert not is_calm(Measured({}, Disturbance(0.0, 0.06), ""))
 
 
+@pytest.mark.parametrize(
+    ("came", "kept"),
+    [([CALM], CALM), ([BUSY, CALM], CALM), ([BUSY, Disturbance(0.5, 0.0)], BUSY)],
+)
+def test_what_was_disturbed_is_measured_once_more(
+    came: list[Disturbance], kept: Disturbance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = iter(came)
+    monkeypatch.setitem(FIGURES, "made-up", lambda *_: Measured({}, next(rest), ""))
+    stand = Stand(0, 0)
+    running = Running(load_peer("direct"), 0, None, [], [], 0.0)
+    assert measure(stand, "made-up", running, 1.0).disturbance == kept
+    assert not list(rest)
+
+
 def test_an_unknown_peer_is_refused() -> None:
     with pytest.raises(Failed, match="no peer 'nothing': there are direct, nginx"):
         choose_peers(["direct", "nothing"])
@@ -107,6 +124,24 @@ def test_what_is_not_installed_is_left_out_with_a_hint(monkeypatch: pytest.Monke
         choose_peers(["litellm"])
 
 
+def test_a_peer_with_a_folder_of_its_own_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    assert not Peer("system", install={"finds": "sh"}).missing()
+    own = Peer("none-of-ours", install={"pip": ["x"], "finds": "sh"})
+    assert own.missing() == "python -m bench install none-of-ours"
+    assert own.installed_bytes() == 0
+    assert Peer("system", install={"finds": "sh"}).installed_bytes() is None
+
+
+def test_npm_is_told_the_versions_below_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.install.INSTALLED", tmp_path)
+    peer = Peer("p", install={"npm": ["a@1"], "npm_overrides": {"b": "2"}, "finds": "a"})
+    commands = install_commands(peer)
+    assert [command[-1] for command in commands] == ["a@1"]
+    assert json.loads((tmp_path / "p/package.json").read_text())["overrides"] == {"b": "2"}
+
+
 @pytest.mark.parametrize("name", peer_names())
 def test_peers_are_whole(name: str, tmp_path: Path) -> None:
     peer = load_peer(name)
@@ -118,7 +153,7 @@ def test_peers_are_whole(name: str, tmp_path: Path) -> None:
     texts += [file.read_text() for file in tmp_path.iterdir()]
     assert "${" not in "".join(texts)
     if name != "direct":
-        assert any("1234" in text for text in texts)
+        assert any("1234" in text for text in texts) or peer.port_file(place)
         assert any("5678" in text for text in texts)
         assert peer.install.get("finds")
         assert {"apt", "pip", "npm", "hint"} & peer.install.keys()
