@@ -73,12 +73,26 @@ async def _connect(path: str) -> aiosqlite.Connection:
     )
     try:
         for pragma in _PRAGMAS:
-            await connection.execute(f"PRAGMA {pragma}")
+            await _set(connection, pragma)
     except BaseException:
         # Its thread would keep the process from ending.
         await connection.close()
         raise
     return connection
+
+
+async def _set(connection: aiosqlite.Connection, pragma: str) -> None:
+    # Several that turn a new file to WAL at once find it locked, whatever the busy timeout is.
+    deadline = asyncio.get_running_loop().time() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            await connection.execute(f"PRAGMA {pragma}")
+            return
+        except sqlite3.OperationalError as error:
+            late = asyncio.get_running_loop().time() > deadline
+            if late or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            await asyncio.sleep(0.01)
 
 
 def _to_time(text: bytes) -> datetime:
