@@ -380,12 +380,15 @@ def test_a_full_queue_is_passed_over_and_not_held_against_its_deployment(
             [
                 deployment("busy", one, "openai/sim+delay-ms=500", "busy-1", order=1),
                 deployment("busy", two, id="busy-2", order=2),
+                deployment("second", two),
             ],
             router={"num_retries": 1},
             upstream={"max_connections": 1, "max_waiting": 1},
         )
 
     with stand(tmp_path_factory, [[], []], configure) as running:
+        # Both have their connection by then: one that is being opened is waited for.
+        assert [running.chat(model).status for model in ("busy", "second")] == [200, 200]
         with ThreadPoolExecutor(4) as pool:
             replies = list(pool.map(lambda _: running.chat("busy"), range(4)))
         assert [reply.status for reply in replies] == [200] * 4

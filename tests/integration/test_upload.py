@@ -19,7 +19,7 @@ BOUNDARY = "----a-boundary-of-these-tests"
 # More than the kernel takes for a peer that does not read.
 FORM_LIMIT_BYTES = 6 * 1024 * 1024
 UPLOAD_LIMIT_BYTES = 48 * 1024 * 1024
-IDLE_S = 0.6
+IDLE_S = 1.2
 OK = plain_answer(b'{"text":"heard"}')
 
 
