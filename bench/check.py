@@ -14,7 +14,15 @@ import sys
 from typing import Any
 
 from bench.peers.peer import Peer, load_peer, peer_names
-from bench.stand import ENGINE_OPTIONS, Failed, Running, Stand, request, start_engine
+from bench.stand import (
+    ENGINE_OPTIONS,
+    Failed,
+    Running,
+    Stand,
+    end_on_sigterm,
+    request,
+    start_engine,
+)
 
 __all__ = ["check", "main"]
 
@@ -99,6 +107,7 @@ def main(argv: list[str]) -> int:
     if unknown := set(names) - set(peer_names()):
         parser.error(f"no peer {', '.join(sorted(unknown))}: there are {known}")
     failed = 0
+    end_on_sigterm()
     with start_engine(*ENGINE_OPTIONS) as (pid, port):
         stand = Stand(pid, port)
         for peer in map(load_peer, names):

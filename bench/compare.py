@@ -27,7 +27,7 @@ from bench.install import version_of
 from bench.peers.peer import Peer, load_peer, peer_names
 from bench.report.html import page
 from bench.report.markdown import markdown
-from bench.stand import ENGINE_OPTIONS, ROOT, Failed, Running, Stand, start_engine
+from bench.stand import ENGINE_OPTIONS, ROOT, Failed, Running, Stand, end_on_sigterm, start_engine
 from bench.summary import Rounds, is_calm, summary, table
 
 __all__ = ["SCHEMA", "compare", "main"]
@@ -183,6 +183,7 @@ def main(argv: list[str]) -> int:
     add("--html", default="", metavar="FILE", help="one self-contained page")
     add("--markdown", default="", metavar="FILE", help="a table")
     options = parser.parse_args(argv)
+    end_on_sigterm()
     try:
         report = compare(
             options.only.split(","),

@@ -18,7 +18,7 @@ from typing import Any
 from bench.compare import compare
 from bench.report.html import page
 from bench.report.markdown import readme_table
-from bench.stand import ROOT, Failed
+from bench.stand import ROOT, Failed, end_on_sigterm
 from bench.summary import table
 
 __all__ = ["load_scenario", "main", "write_between_markers"]
@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=0, help="instead of the scenario's own")
     parser.add_argument("--html", default="", metavar="FILE")
     options = parser.parse_args(argv)
+    end_on_sigterm()
     scenario = load_scenario(options.name)
     rounds = options.rounds or scenario["rounds"]
     try:

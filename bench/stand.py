@@ -25,7 +25,7 @@ from typing import Any
 from bench.peers.peer import Peer, Place
 from bench.procfs import tree
 
-__all__ = ["Failed", "Running", "Stand", "start_engine"]
+__all__ = ["Failed", "Running", "Stand", "end_on_sigterm", "start_engine"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
@@ -53,6 +53,8 @@ class Running:
     command: list[str]
     start_s: float
     """From its start to its first answer."""
+    ready_s: float = 0.0
+    """When it gave that, by the monotonic clock."""
 
     @property
     def url(self) -> str:
@@ -67,18 +69,19 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process, and all it will start, on one core (None: on any)."""
 
-    def pin() -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
-
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | (environment or {}),
-        stdout=output,
-        stderr=subprocess.STDOUT if output != subprocess.PIPE else None,
-        preexec_fn=pin,
-    )
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # is inherited
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | (environment or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT if output != subprocess.PIPE else None,
+        )
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -95,6 +98,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             select.select([handle], [], [], STOP_S)  # readable: it has ended
         os.close(handle)
+
+
+def end_on_sigterm() -> None:
+    """Let a plain kill end what was started, too, as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        # Also of a process that was just made, and that nobody here knows of yet.
+        for pid in tree(os.getpid())[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _handles(pids: list[int]) -> list[int]:
@@ -175,7 +191,9 @@ class Stand:
                 place = self._wait_answer(peer, place, process, log)
                 start_s = time.perf_counter() - begun
                 headers = peer.headers(place)
-                yield Running(peer, place.port, process.pid, headers, command, start_s)
+                yield Running(
+                    peer, place.port, process.pid, headers, command, start_s, time.monotonic()
+                )
             finally:
                 stop(process)
 

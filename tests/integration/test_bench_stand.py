@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from bench.check import check
 from bench.compare import compare
 from bench.peers.peer import Peer, load_peer
 from bench.procfs import tree
-from bench.stand import ENGINE_OPTIONS, Failed, Stand, start_engine
+from bench.stand import ENGINE_OPTIONS, ROOT, Failed, Stand, start_engine
 
 # Answers each request with all that the upstream says, in one piece; writes its port to a file, and
 # starts a child that ignores SIGTERM.
@@ -83,6 +86,23 @@ def test_nothing_of_a_peer_outlives_it(stand: Stand) -> None:
         started = tree(running.pid)
     assert len(started) >= 2
     assert not [pid for pid in started if is_alive(pid)]
+
+
+def test_a_killed_comparison_leaves_nothing_behind() -> None:
+    command = [sys.executable, "-m", "bench", "compare", "--only", "aiohttp"]
+    with subprocess.Popen(
+        [*command, "--figures", "footprint"], cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"round 1/3: aiohttp\n"
+        while len(started := tree(process.pid)) < 3:  # itself, the engine, the peer
+            assert process.poll() is None
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    deadline = time.monotonic() + 10
+    while [pid for pid in started if is_alive(pid)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:
