@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.load import Options, build_request
-from bench.load.distribution import parse_distribution
 from bench.procfs import Disturbance, Meter, rss_bytes
 from bench.stand import ROOT, TOKENS, Failed, Running, Stand, spawn
 
@@ -87,8 +86,6 @@ def load(stand: Stand, running: Running, *extra: str) -> tuple[dict[str, Any], s
 def start_load(stand: Stand, running: Running, *extra: str) -> tuple[subprocess.Popen[bytes], str]:
     arguments = ["--url", running.url, "--json", "-", "--quiet", *extra]
     arguments += ["--grace", f"{GRACE_S}"]
-    # Without being asked for it the gateway asks for usage itself, and takes it out again.
-    arguments.append("--no-usage")
     arguments += ["--model", running.peer.model]
     shown = " ".join(["python -m bench load", *arguments])
     for header in running.headers:
@@ -119,8 +116,8 @@ def plots(report: dict[str, Any], times: str) -> dict[str, list[tuple[float, flo
     known = report[f"{times}_ms"]
     places = (("p50", 2), ("p90", 10), ("p95", 20), ("p99", 100), ("p999", 1000))
     timeline = [
-        (second["second"], second[f"{times}_p50_ms"])
-        for second in report["timeline"]
+        (second["at_s"], second[f"{times}_p50_ms"])
+        for second in report["over_time"]
         if second[f"{times}_p50_ms"] is not None
     ]
     return {"percentiles": [(n, known[name]) for name, n in places], "timeline": timeline}
@@ -136,7 +133,7 @@ def wrk_script(running: Running) -> str:
         key=running.peer.key,
         model=running.peer.model,
         headers=tuple(running.headers),
-        max_tokens=parse_distribution(str(PLAIN_TOKENS)),
+        max_tokens=str(PLAIN_TOKENS),
     )
     head, _, body = build_request(options).decode().partition("\r\n\r\n")
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
@@ -243,7 +240,7 @@ def stream_paced(stand: Stand, running: Running, scale: float) -> Measured:
             stand,
             running,
             *("--stream", "--concurrency", str(STREAMS), "--requests", str(STREAMS)),
-            *("--max-tokens", str(tokens), "--ramp-up", "0.1", "--duration", "60"),
+            *("--max-tokens", str(tokens), "--ramp", "0.1", "--duration", "60"),
         )
         time.sleep(lead_s)
         metered = meter(stand, running)

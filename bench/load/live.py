@@ -1,81 +1,63 @@
-"""Progress while a measurement runs: a table on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a live table on a terminal, a plain line each second elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from bench.load.run import Run
+from bench.load.options import Options
+from bench.load.results import Results
 
-__all__ = ["Progress"]
+try:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+except ImportError:  # the extra [bench] is not installed: plain lines will do
+    Live = None  # type: ignore[assignment, misc]
 
-EVERY_S = 0.5
-LINES_S = (1.0, 5.0)
-"""The first line comes soon, the others now and then."""
+__all__ = ["progress"]
 
-RECENT_SECONDS = 3
-"""Percentiles shown are of the last so many."""
+ROWS = 12
+"""Seconds that the table shows."""
+
+COLUMNS = {
+    "s": "at_s", "requests/s": "requests", "events/s": "events", "in flight": "in_flight",
+    "errors": "errors", "p50 ms": "latency_p50_ms", "p99 ms": "latency_p99_ms",
+    "TTFT p50": "ttft_p50_ms", "TTFT p99": "ttft_p99_ms", "ITL p99": "itl_p99_ms",
+}  # fmt: skip
 
 
-class Progress:
-    """Shows how a Run goes; on standard error, which is not where reports go."""
+@contextlib.contextmanager
+def progress(options: Options, wanted: bool) -> Iterator[Callable[[Results], None]]:
+    """Yield what is to be called with the results whenever a second is complete."""
+    if not wanted:
+        yield lambda results: None
+    elif Live is None or not sys.stderr.isatty():
+        yield lambda results: print(line_of(results.rows[-1]), file=sys.stderr, flush=True)
+    else:
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+            yield lambda results: live.update(table_of(options, results), refresh=True)
 
-    def __init__(self, run: Run, label: str, call_later: Callable[..., Any]) -> None:
-        self._run = run
-        self._label = label
-        self._call_later = call_later
-        self._terminal = sys.stderr.isatty()
-        self._begun_s = time.monotonic()
-        self._lines = 0
-        self._live: Any = None
-        self._handle: Any = None
 
-    def start(self) -> None:
-        if self._terminal:
-            # Only a terminal needs it.
-            from rich.console import Console  # noqa: PLC0415
-            from rich.live import Live  # noqa: PLC0415
+def cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            self._live.start()
-        self._tick()
 
-    def stop(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        if self._live is not None:
-            self._live.update(self.line(), refresh=True)
-            self._live.stop()
+def line_of(row: dict[str, Any]) -> str:
+    return "  ".join(f"{title} {cell(row[name])}" for title, name in COLUMNS.items())
 
-    def line(self) -> str:
-        """What there is to say now."""
-        results = self._run.results
-        elapsed_s = time.monotonic() - self._begun_s
-        recent = results.seconds[-RECENT_SECONDS:]
-        latency = sorted(us for second in recent for us in second.latency_us)
-        ttft = sorted(us for second in recent for us in second.ttft_us)
-        parts = [
-            f"{self._label} {elapsed_s:5.1f} s",
-            f"{results.finished} done",
-            f"{sum(second.requests for second in recent) / max(1, len(recent)):,.0f}/s",
-            f"{self._run.in_flight} in flight",
-        ]
-        for name, values in (("latency", latency), ("ttft", ttft)):
-            if values:
-                middle, high = values[len(values) // 2], values[len(values) * 99 // 100]
-                parts.append(f"{name} {middle / 1000:.2f}/{high / 1000:.2f} ms")
-        if results.errors:
-            parts.append(f"{sum(results.errors.values())} errors: {min(results.errors)}")
-        return "  ".join(parts)
 
-    def _tick(self) -> None:
-        if self._live is not None:
-            self._live.update(self.line(), refresh=True)
-        elif self._lines:
-            print(self.line(), file=sys.stderr, flush=True)
-        wait_s = EVERY_S if self._terminal else LINES_S[min(self._lines, 1)]
-        self._lines += 1
-        self._handle = self._call_later(wait_s, self._tick)
+def table_of(options: Options, results: Results) -> Any:
+    load = f"{results.rate:g} requests/s" if results.rate else f"{results.concurrency} connections"
+    table = Table(title=f"{options.url}  {load}  (Ctrl-C: the report so far)")
+    for title in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in results.rows[-ROWS:]:
+        table.add_row(*(cell(row[name]) for name in COLUMNS.values()))
+    for kind, count in sorted(results.tally.errors.items()):
+        table.add_row("", "", "", "", cell(count), kind, style="red")
+    return table

@@ -1,210 +1,226 @@
-"""What a measurement is asked to do: the command line, read and checked."""
+"""What the load client can be told: one frozen object, read from the command line."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from bench.load.distribution import Distribution, parse_distribution
-from bench.load.schedule import Rate, parse_rate
+from bench.load.bodies import KINDS, kind_of_path
+from bench.load.lengths import Lengths
+from bench.load.slo import Slo
+from bench.load.traces import BadTrace, timed
 
-__all__ = ["ENDPOINTS", "Options", "read_options"]
+__all__ = ["Options", "read_options"]
 
-ENDPOINTS = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-}
-_SLO_NAMES = {"ttft": "ttft_ms", "itl": "itl_ms", "tpot": "tpot_ms", "e2e": "e2e_ms"}
-_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-
-_EPILOG = """\
-examples:
-  closed loop, 64 at a time     --url http://127.0.0.1:4000 --concurrency 64 --duration 10
-  open loop, Poisson arrivals   --rate 50 --arrivals poisson --stream
-  a ramp, then a staircase      --rate 10-200 ; --rate 10,50,100
-  goodput under an objective    --rate 20 --stream --slo ttft:200ms,itl:50ms
-  recorded traffic, twice as fast  --trace mooncake.jsonl --speed 2
-
-The report's members are described in docs/bench-load-json.md. The exit status is 0 when every
-request was answered, 1 when some failed or none finished, 2 when the options are wrong.
-"""
+PROMPT = "Tell me, in a few words, what a gateway is for and why one would want one."
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     url: str
-    endpoint: str = "chat"
     model: str = "sim"
     key: str = ""
-    concurrency: tuple[int, ...] = (1,)
-    """Closed loop: requests in flight; several: a staircase."""
-    rate: Rate | None = None
-    """Open loop: arrivals; None: closed loop."""
+    kind: str = ""
+    """One of KINDS; empty: what the URL's path says, else chat."""
+    headers: tuple[str, ...] = ()
+    body: str = ""
+    """JSON members that every request has besides."""
+    unix: str = ""
+    insecure: bool = False
+    ca: str = ""
+    # How many, how long
+    concurrency: str = ""
+    """Closed loop; with commas: a staircase, one stage each. Empty without a rate: 1."""
+    rate: str = ""
+    """Open loop, requests per second; with commas: a staircase."""
     arrivals: str = "constant"
     duration_s: float = 5.0
-    """Of each step of a staircase, else of the whole."""
-    warmup_s: float = 0.0
-    ramp_up_s: float = 0.0
-    """Spread the first requests of a closed loop over that time."""
     requests: int = 0
     """Stop after that many; 0: only the duration counts."""
-    stream: bool = False
-    usage: bool = True
-    """Ask streams of chat and completions for their usage."""
-    verify: bool = False
-    """Each stream must have as many content events as its usage says tokens."""
-    max_tokens: Distribution = field(default_factory=Distribution)
-    prompt_tokens: Distribution = field(default_factory=lambda: Distribution("fixed", (16.0,)))
-    shared_prefix: int = 0
-    """Tokens that every prompt begins with."""
-    turns: int = 1
-    prompts: str = ""
-    trace: str = ""
-    speed: float = 1.0
-    slo: dict[str, float] = field(default_factory=dict)
-    """Objectives in milliseconds, by ttft_ms, itl_ms, tpot_ms, e2e_ms."""
-    processes: int = 1
+    warmup_s: float = 0.0
+    ramp_s: float = 0.0
     grace_s: float = 30.0
     """How long requests in flight at the end may take to finish."""
     timeout_s: float = 60.0
-    headers: tuple[str, ...] = ()
-    unix: str = ""
-    ca_file: str = ""
-    insecure: bool = False
+    processes: int = 1
+    # What is asked
+    stream: bool = False
+    include_usage: bool = False
+    prompt: str = PROMPT
+    prompt_tokens: str = ""
+    max_tokens: str = ""
+    prompts: str = ""
+    shared_prefix: int = 0
+    prefixes: int = 1
+    turns: int = 1
+    trace: str = ""
+    speed: float = 1.0
     seed: int = 0
-    distinct: int = 1000
-    """Different requests that are prepared when lengths are drawn."""
+    # What is judged
+    slo: str = ""
+    verify: bool = False
 
     @property
-    def path(self) -> str:
-        path = urlsplit(self.url).path.rstrip("/")
-        if path in ("", "/v1"):
-            return ENDPOINTS[self.endpoint]
-        return path
+    def stages(self) -> list[tuple[int, float]]:
+        """(concurrency, rate) one after the other; (0, 0): when the trace says."""
+        if self.rate:
+            return [(0, float(rate)) for rate in self.rate.split(",")]
+        if self.concurrency:
+            return [(int(count), 0.0) for count in self.concurrency.split(",")]
+        return [(0 if self.trace and timed(Path(self.trace)) else 1, 0.0)]
 
     @property
-    def tls(self) -> bool:
-        return urlsplit(self.url).scheme == "https"
+    def api(self) -> str:
+        """The kind of request: one of KINDS."""
+        return self.kind or kind_of_path(urlsplit(self.url).path) or "chat"
 
 
-def parse_slo(text: str) -> dict[str, float]:
-    """Read `ttft:200ms,itl:50ms`; raises ValueError."""
-    found = {}
-    for part in filter(None, text.split(",")):
-        name, _, limit = part.partition(":")
-        number = limit.rstrip("mus")
-        unit = limit[len(number) :] or "ms"
+def faults(options: Options) -> list[str]:
+    """Say what can't be meant; each names the option, what was expected and what came."""
+    found = [*load_faults(options), *number_faults(options)]
+    url = urlsplit(options.url)
+    try:
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        found.append(f"--url: expected http://HOST:PORT or https://HOST, got {options.url!r}")
+    for name, read in (("prompt-tokens", Lengths), ("max-tokens", Lengths), ("slo", Slo)):
         try:
-            found[_SLO_NAMES[name]] = float(number) * _UNITS_MS[unit]
-        except (KeyError, ValueError):
-            names = "|".join(_SLO_NAMES)
-            raise ValueError(f"expected {names}:NUMBERms,..., got {part!r}") from None
+            read(getattr(options, name.replace("-", "_")))
+        except ValueError as error:
+            found.append(f"--{name}: {error}")
+    if sum(map(bool, (options.trace, options.prompts, options.prompt_tokens))) > 1:
+        found.append("--trace, --prompts and --prompt-tokens: at most one of them says what to ask")
+    if any(":" not in header for header in options.headers):
+        found.append(f"--header: expected 'NAME: VALUE', got {options.headers}")
+    try:
+        sound = isinstance(json.loads(options.body or "{}"), dict)
+    except ValueError:
+        sound = False
+    if not sound:
+        found.append(f"--body: expected a JSON object, got {options.body!r}")
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def load_faults(options: Options) -> list[str]:
+    if options.rate and options.concurrency:
+        return ["--rate and --concurrency: an open loop or a closed one, not both"]
+    name, given = ("rate", options.rate) if options.rate else ("concurrency", options.concurrency)
+    try:
+        stages = options.stages
+        if given and not all(0 < number < math.inf for number in map(max, stages)):
+            raise ValueError
+    except (BadTrace, OSError) as error:
+        return [f"--trace: {error}"]
+    except ValueError:
+        return [f"--{name}: expected numbers above 0, separated by commas, got {given!r}"]
+    return []
+
+
+def number_faults(options: Options) -> list[str]:
+    least = dict.fromkeys(("requests", "warmup_s", "ramp_s", "grace_s", "shared_prefix"), 0)
+    least |= dict.fromkeys(("prefixes", "turns", "processes"), 1)
+    found = [
+        f"--{name.removesuffix('_s').replace('_', '-')}: expected at least {bound}, "
+        f"got {getattr(options, name)}"
+        for name, bound in least.items()
+        if not bound <= getattr(options, name) < math.inf
+    ]
+    found += [
+        f"--{name.removesuffix('_s')}: expected a number above 0, got {getattr(options, name)}"
+        for name in ("duration_s", "timeout_s", "speed")
+        if not 0 < getattr(options, name) < math.inf
+    ]
+    return found
+
+
+DESCRIPTION = """\
+Load an OpenAI-compatible server and measure it.
+
+Closed loop (--concurrency C): C connections, each sends its next request when it has its answer.
+Open loop (--rate R): requests leave at their scheduled times, whatever the answers do, and every
+time counts from the scheduled time. Method and pitfalls: docs/bench-method.md."""
+
+EPILOG = """\
+examples:
+  python -m bench load --url http://localhost:4000 --model m --concurrency 64 --duration 10
+  python -m bench load --url http://localhost:8000/v1 --model m --stream --include-usage \\
+      --rate 20 --arrivals poisson --prompt-tokens lognormal:800,0.8 --max-tokens 200 \\
+      --slo ttft:500ms,itl:50ms
+  python -m bench load --url http://localhost:8000 --model m --stream --rate 5,10,20,40
+  python -m bench load --url http://localhost:8000 --model m --stream --trace mooncake.jsonl \\
+      --speed 10 --duration 60
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench load",
-        description="Drive an OpenAI-compatible server and measure what its clients would see.",
-        epilog=_EPILOG,
+        prog="python -m bench load", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument_group("the server").add_argument
-    add("--url", required=True, help="base URL (http or https); a longer path is used as it is")
-    add("--endpoint", choices=ENDPOINTS, default="chat")
-    add("--model", default="sim")
-    add("--key", default="", help="API key, sent as a bearer token")
-    add("--header", action="append", default=[], metavar="'NAME: VALUE'")
-    add("--unix", default="", metavar="PATH", help="connect to this Unix socket")
-    add("--ca-file", default="", help="trust these certificates")
-    add("--insecure", action="store_true", help="don't verify the server's certificate")
-    add = parser.add_argument_group("how much").add_argument
-    add("--concurrency", default="1", metavar="C[,C...]", help="closed loop: so many in flight")
-    add("--rate", default="", metavar="R", help="open loop: R/s, a ramp R-R, or a staircase R,R,R")
-    add("--arrivals", choices=("constant", "poisson"), default="constant")
-    add("--duration", type=float, metavar="S", help="of each step (5; a trace: to its end)")
-    add("--warmup", type=float, default=0.0, metavar="S", help="not measured")
-    add("--ramp-up", type=float, default=0.0, metavar="S", help="closed loop: start spread over S")
-    add("--requests", type=int, default=0, metavar="N", help="stop after N")
-    add("--processes", type=int, default=1, metavar="N", help="client processes, a core each")
-    add("--timeout", type=float, default=60.0, metavar="S", help="of one request")
-    add("--grace", type=float, default=30.0, metavar="S", help="for requests in flight at the end")
+    )  # fmt: skip
+    add = parser.add_argument_group("where").add_argument
+    add("--url", required=True, help="http(s)://HOST:PORT[/v1[/chat/completions]]")
+    add("--kind", choices=sorted(KINDS), help="what to ask for (default: by the URL's path; chat)")
+    add("--model", help="sent with every request (default: sim)")
+    add("--key", help="sent as a bearer token")
+    add("--header", action="append", dest="headers", metavar="'NAME: VALUE'")
+    add("--body", metavar="JSON", help="members of every request, such as '{\"ignore_eos\": true}'")
+    add("--unix", metavar="PATH", help="connect to this Unix socket")
+    add("--ca", metavar="FILE", help="trust these certificates only")
+    add("--insecure", action="store_true", help="trust any certificate")
+    add = parser.add_argument_group("how many, how long").add_argument
+    add("--concurrency", metavar="C[,C...]", help="closed loop; several: a staircase (default: 1)")
+    add("--rate", metavar="R[,R...]", help="open loop: requests per second; several: a staircase")
+    add("--arrivals", choices=("constant", "poisson"), help="of an open loop (default: constant)")
+    add("--duration", type=float, dest="duration_s", metavar="S", help="of each stage (default: 5)")
+    add("--requests", type=int, metavar="N", help="stop a stage after that many")
+    add("--warmup", type=float, dest="warmup_s", metavar="S", help="sent before, and not counted")
+    add("--ramp", type=float, dest="ramp_s", metavar="S", help="reach the full load in that time")
+    add("--grace", type=float, dest="grace_s", metavar="S", help="to finish in (default: 30)")
+    add("--timeout", type=float, dest="timeout_s", metavar="S", help="of a request (default: 60)")
+    add("--processes", type=int, metavar="N", help="share the load among so many (default: 1)")
     add = parser.add_argument_group("what is asked").add_argument
-    add("--stream", action="store_true")
-    add("--no-usage", action="store_true", help="don't ask streams for their usage")
-    add("--verify", action="store_true", help="streams: as many content events as tokens billed")
-    lengths = "N, uniform:A,B, normal:M,D, lognormal:M,S or exponential:M"
-    add("--prompt-tokens", default="16", metavar="L", help=f"{lengths} (short English words)")
-    add("--max-tokens", default="0", metavar="L", help="the same; 0: the server's own")
-    add("--shared-prefix", type=int, default=0, metavar="N", help="tokens all prompts begin with")
-    add("--turns", type=int, default=1, metavar="N", help="requests of one conversation")
-    add("--prompts", default="", metavar="PATH", help="a file (text: a line each; JSONL) or folder")
-    add("--trace", default="", metavar="FILE", help="Mooncake, ShareGPT or batch JSONL; Azure CSV")
-    add("--speed", type=float, default=1.0, help="of a trace's clock")
-    add("--seed", type=int, default=0)
-    add = parser.add_argument_group("what is told").add_argument
-    add("--slo", default="", metavar="ttft:200ms,itl:50ms", help="goodput: requests within these")
-    add("--json", default="", metavar="FILE", help="write the report there; - for standard output")
-    add("--quiet", action="store_true", help="no progress")
-    add("--child", action="store_true", help=argparse.SUPPRESS)
+    add("--stream", action="store_true", help="ask for event streams")
+    add("--include-usage", action="store_true", help="ask for token counts in streams, too")
+    add("--prompt", help="one prompt for all requests")
+    add("--prompt-tokens", metavar="DIST", help="made-up prompts: 200, uniform:100,300, "
+        "normal:200,50 (mean, deviation), lognormal:200,0.5 (median, sigma)")  # fmt: skip
+    add("--max-tokens", metavar="DIST", help="output limit of each request, likewise")
+    add("--prompts", metavar="PATH", help="a directory (a prompt a file), .jsonl or lines of text")
+    add("--shared-prefix", type=int, metavar="TOKENS", help="a system prompt that requests share")
+    add("--prefixes", type=int, metavar="K", help="so many different shared prefixes (default: 1)")
+    add("--turns", type=int, metavar="N", help="conversations of N turns, each with all before it")
+    add("--trace", metavar="FILE", help="replay Mooncake JSONL, Azure CSV, ShareGPT or batch JSONL")
+    add("--speed", type=float, metavar="X", help="replay X times as fast (default: 1)")
+    add("--seed", type=int, metavar="N", help="of all that is drawn by chance (default: 0)")
+    add = parser.add_argument_group("what is judged and shown").add_argument
+    add("--slo", metavar="LIST", help="goodput within ttft:200ms,itl:50ms,tpot:40ms,e2e:2s")
+    add("--verify", action="store_true", help="find lost and duplicated events: each stream must "
+        "have as many beyond its output tokens as the first (implies --include-usage)")  # fmt: skip
+    add("--json", dest="path", metavar="FILE", help="write the whole report there; - is stdout")
+    add("--quiet", action="store_true", help="nothing on standard error but errors")
     return parser
 
 
-def read_options(argv: list[str]) -> tuple[Options, argparse.Namespace]:
-    """Return the options, and what concerns the command alone. Exits with 2 on bad ones."""
-    parser = _parser()
-    given = parser.parse_args(argv)
-    try:
-        if urlsplit(given.url).scheme not in ("http", "https"):
-            raise ValueError(f"expected a URL that begins with http:// or https://: {given.url!r}")
-        concurrency = tuple(int(part) for part in given.concurrency.split(","))
-        if min(concurrency) < 1 or given.processes < 1 or given.turns < 1:
-            raise ValueError("expected at least 1 of --concurrency, --processes and --turns")
-        if given.duration is None:
-            given.duration = math.inf if given.trace and not given.rate else 5.0
-        if given.duration <= 0 or given.speed <= 0:
-            raise ValueError("expected a --duration and a --speed above 0")
-        for path in filter(None, (given.prompts, given.trace, given.ca_file)):
-            if not Path(path).exists():
-                raise ValueError(f"there is no {path}")
-        options = Options(
-            url=given.url,
-            endpoint=given.endpoint,
-            model=given.model,
-            key=given.key,
-            concurrency=concurrency,
-            rate=parse_rate(given.rate) if given.rate else None,
-            arrivals=given.arrivals,
-            duration_s=given.duration,
-            warmup_s=given.warmup,
-            ramp_up_s=given.ramp_up,
-            requests=given.requests,
-            stream=given.stream and given.endpoint != "embeddings",
-            usage=not given.no_usage,
-            verify=given.verify,
-            max_tokens=parse_distribution(given.max_tokens),
-            prompt_tokens=parse_distribution(given.prompt_tokens),
-            shared_prefix=given.shared_prefix,
-            turns=given.turns,
-            prompts=given.prompts,
-            trace=given.trace,
-            speed=given.speed,
-            slo=parse_slo(given.slo),
-            processes=given.processes,
-            grace_s=given.grace,
-            timeout_s=given.timeout,
-            headers=tuple(given.header),
-            unix=given.unix,
-            ca_file=given.ca_file,
-            insecure=given.insecure,
-            seed=given.seed,
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    return options, given
+def read_options(argv: list[str]) -> tuple[Options, str, bool]:
+    """Return the options, where the report goes ("": nowhere) and whether to talk meanwhile."""
+    parser = build_parser()
+    given: dict[str, Any] = vars(parser.parse_args(argv))
+    path, quiet = given.pop("path") or "", given.pop("quiet")
+    given["headers"] = tuple(given["headers"] or ())
+    known = {field.name for field in fields(Options)}
+    options = Options(**{k: v for k, v in given.items() if k in known and v is not None})
+    if options.verify and options.stream:
+        options = replace(options, include_usage=True)
+    found = faults(options)
+    if path not in ("", "-") and not Path(path).absolute().parent.is_dir():
+        found.append(f"--json: expected a file in a folder that exists, got {path!r}")
+    if found:
+        parser.error("\n  ".join(found))
+    return options, path, not quiet

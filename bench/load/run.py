@@ -1,125 +1,189 @@
-"""One measurement: sends requests when they are due, over connections that it owns.
+"""One stage of a load in one process: sends requests when they are due, and owns the connections.
 
-Closed loop: each connection sends its next request when it has its answer. Open loop: requests
-leave at their scheduled times, whatever the answers do, and every time is measured from the
-*scheduled* time, so that a server that stalls can't hide it. All times are of the monotonic clock.
+    closed loop   _next: a connection with its answer sends its next request
+    open loop     _schedule: requests leave when the schedule says, on an idle or a new connection
+
+All times are of CLOCK_MONOTONIC, which no clock step touches and which all processes share; a test
+may pass a clock of its own. What is counted goes to `emit` once a second and is forgotten here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from bench.load.client import Client
 from bench.load.options import Options
-from bench.load.results import Results
 from bench.load.schedule import arrivals
-from bench.load.workload import Item, Workload
-from fastgate.gateway.clock import monotonic_ns
+from bench.load.slo import Slo
+from bench.load.tally import Tally
+from bench.load.timer import Timer
+from bench.load.workload import Request
 
-__all__ = ["Run", "run"]
+__all__ = ["Run"]
 
-SPIN_S = 0.002
-"""Timers of the loop are up to 1 ms late; the last 2 ms before a scheduled time are polled."""
+SECOND_NS = 1_000_000_000
 
-MS = 1_000_000
+BURST = 64
+"""Requests that may be sent in a row when they are overdue, before answers are looked at."""
 
-YEAR_S = 31_536_000.0
+
+AHEAD = 64
+"""Requests that are built before they are due."""
+
+BUILD_NS = 2_000_000
+"""A prompt of 100,000 tokens is built in less."""
 
 
 class Run:
-    """One step: one concurrency or one rate. `step` is its number in a staircase."""
-
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, options: Options, step: int = 0, part: int = 0
+        self,
+        options: Options,
+        stage: tuple[int, float],
+        plan: Iterator[tuple[float, Request]],
+        emit: Callable[[dict[str, Any]], None],
+        *,
+        share: tuple[int, int] = (0, 1),
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.options = options
-        self.results = Results()
-        self.workload = Workload(options, part)
+        self.clock = clock
+        self.slo = Slo(options.slo)
+        self.verify = options.verify
+        self.tally = Tally()
         self.in_flight = 0
-        self.begun_ns = 0
-        self._loop = loop
-        self._part = part
-        self._concurrency = options.concurrency[min(step, len(options.concurrency) - 1)]
-        self._step = step
+        self.elapsed_s = 0.0
+        """From the end of the warm-up to the last answer."""
+        self.unsent = 0
+        """Scheduled for this stage, and not sent before its end."""
+        self.abandoned = 0
+        """In flight when the run was told to stop."""
+        self._warm = Tally()
+        """Takes what is not counted."""
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._plan = plan
+        self._emit = emit
+        self._share = share
+        index, count = share
+        concurrency, self._rate = stage
+        self._connections = concurrency // count + (index < concurrency % count)
+        self._limit = options.requests // count + (index < options.requests % count)
+        self._open_loop = concurrency == 0
         self._clients: set[Client] = set()
         self._idle: list[Client] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping = False
-        """No further request is to be sent."""
-        self._ending = False
-        self._due: Iterator[float] | None = None
-        self._next: tuple[int, Item] | None = None
-        self._spun_s = 0.0
-        self._surplus: int | None = None
         self._done = asyncio.Event()
-        self._warm_until_ns = 0
-        self._tls = _tls(options)
+        self._stopping = bool(options.requests) and not self._limit
+        self._in_window = True
+        self._overdue = False
+        """The time was over before the schedule was."""
+        self._measure_ns = 0
+        self._stop_ns = 0
+        self._begun = 0
+        self._due: tuple[int, Request] | None = None
+        self._ahead: deque[tuple[float, Request]] = deque()
+        self._surplus: dict[tuple[str, bool], int] = {}
+        self._tls = tls_context(options)
+        self._timer: Timer | None = None
 
-    @property
-    def open_loop(self) -> bool:
-        return self.options.rate is not None or self.workload.timed
+    async def connect(self) -> None:
+        """Resolve the name; open the connections of a closed loop. Nothing is sent yet."""
+        url = urlsplit(self._options.url)
+        host, port = url.hostname or "127.0.0.1", url.port or (443 if self._tls else 80)
+        self._host, self._port = host, port
+        if not self._options.unix:
+            with contextlib.suppress(OSError):  # open() will meet the same, and count it
+                found = await self._loop.getaddrinfo(host, port, type=1)
+                self._host = str(found[0][4][0])
+        if not self._open_loop:
+            opening = (self._open(self._idle.append) for _ in range(self._connections))
+            await asyncio.gather(*opening)
 
-    async def run(self) -> Results:
-        """Warm up, measure, wait for what is in flight."""
-        options, results = self.options, self.results
-        if not self.open_loop:
-            await asyncio.gather(*(self._open(self._idle.append) for _ in range(self._concurrency)))
-            if not self._idle:
-                return results
-        cpu_before = time.process_time()
-        self.begun_ns = monotonic_ns()
-        self._warm_until_ns = self.begun_ns + int(options.warmup_s * 1e9)
-        # A trace of unknown length runs to its end.
-        stop_s = min(options.warmup_s + options.duration_s, YEAR_S)
-        stop_timer = self._loop.call_later(stop_s, self.stop)
-        watch = self._loop.create_task(self._watch())
-        if self.open_loop:
-            self._due = self._times() if options.rate is not None else None
+    async def go(self, start_ns: int) -> None:
+        """Run the stage; it begins at `start_ns`, and is over when this returns."""
+        options = self._options
+        self._measure_ns = start_ns + round(options.warmup_s * SECOND_NS)
+        self._stop_ns = self._measure_ns + round(options.duration_s * SECOND_NS)
+        wait_s = max(0.0, (start_ns - self.clock()) / 1e9)
+        ticking = self._loop.create_task(self._tick())
+        ending = self._loop.call_later(
+            wait_s + options.warmup_s + options.duration_s, self.stop_sending
+        )
+        watching = self._loop.create_task(self._expire())
+        self._start(start_ns, wait_s)
+        limit_s = wait_s + options.warmup_s + options.duration_s + options.grace_s
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), limit_s)
+        self.elapsed_s = max(0.0, (self.clock() - self._measure_ns) / SECOND_NS)
+        ending.cancel()
+        self._stopping = True
+        for task in (ticking, watching, *self._tasks):
+            task.cancel()
+        await asyncio.gather(ticking, watching, *self._tasks, return_exceptions=True)
+        self._close()
+        self._send_off()
+        self._count_unsent()
+
+    def _start(self, start_ns: int, wait_s: float) -> None:
+        if self._open_loop:
+            self._timer = Timer(self._loop, self._schedule)
+            self._times = self._times_from(start_ns)
             self._advance()
             self._schedule()
-        else:
-            idle, self._idle = self._idle, []
-            for index, client in enumerate(idle):
-                delay_s = options.ramp_up_s * index / len(idle)
-                self._loop.call_later(delay_s, self._send_next, client)
-        await self._done.wait()
-        watch.cancel()
-        stop_timer.cancel()
-        now_ns = monotonic_ns()
-        for client in self._clients:
-            results.bytes += client.bytes
-            if client.busy:
-                results.errors["unfinished"] += 1
-        results.elapsed_s = max(0.0, (now_ns - self._warm_until_ns) / 1e9)
-        results.cpu_s = max(0.0, time.process_time() - cpu_before - self._spun_s)
-        self._stopping = True
-        for client in list(self._clients):
-            client.busy = False
-            client.transport.abort()
-        await asyncio.sleep(0)
-        return results
-
-    def stop(self) -> None:
-        """Send no more; end when the answers are there, or the time for them is over."""
-        if self._ending:
             return
-        self._stopping = self._ending = True
-        self._loop.call_later(self.options.grace_s, self._done.set)
-        self._check_done()
+        idle, self._idle = self._idle, []
+        if not idle:
+            self._done.set()
+        for number, client in enumerate(idle):
+            delay_s = wait_s + self._options.ramp_s * number / len(idle)
+            self._loop.call_later(delay_s, self._next, client)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+        for client in list(self._clients):
+            if client.request is not None:
+                client.give_up("unfinished")
+            client.transport.abort()
+
+    # ---- what is counted
+
+    async def _tick(self) -> None:
+        while True:
+            into_ns = (self.clock() - self._measure_ns) % SECOND_NS
+            await asyncio.sleep((SECOND_NS - into_ns) / SECOND_NS)
+            self._send_off()
+
+    def _send_off(self) -> None:
+        at_s = max(0, (self.clock() - self._measure_ns - SECOND_NS // 2) // SECOND_NS)
+        state = self.tally.drain()
+        state |= {"at_s": at_s, "window": self._in_window, "in_flight": self.in_flight}
+        state["process"] = self._share[0]
+        self._emit(state)
+
+    def check_events(self, request: Request, events: int, output_tokens: int) -> str | None:
+        """Compare a stream's events beyond its tokens with the first's; None: as many."""
+        if output_tokens < 0:
+            return "stream without usage"
+        surplus = events - output_tokens
+        expected = self._surplus.setdefault((request.kind, request.stream), surplus)
+        if surplus == expected:
+            return None
+        return "events lost" if surplus < expected else "events duplicated"
 
     # ---- connections
 
     async def _open(self, then: Callable[[Client], None]) -> None:
-        options = self.options
-        url = urlsplit(options.url)
-        port = url.port or (443 if options.tls else 80)
-        name = url.hostname if options.tls else None
+        options, tally = self._options, self._counted()
+        begun = self.clock()
+        name = urlsplit(options.url).hostname if self._tls else None
         try:
             if options.unix:
                 opening: Any = self._loop.create_unix_connection(
@@ -127,19 +191,20 @@ class Run:
                 )
             else:
                 opening = self._loop.create_connection(
-                    lambda: Client(self),
-                    url.hostname or "127.0.0.1",
-                    port,
-                    ssl=self._tls,
+                    lambda: Client(self), self._host, self._port, ssl=self._tls,
                     server_hostname=name,
-                )
+                )  # fmt: skip
             _, client = await asyncio.wait_for(opening, options.timeout_s)
-        except (OSError, TimeoutError) as error:
-            what = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
-            self.results.errors[f"connect: {what or 'timeout'}"] += 1
-            self.results.missed += self.open_loop
+        except TimeoutError:
+            tally.fail("connect: timeout")
+        except ssl.SSLError as error:
+            tally.fail(f"tls: {error.reason or error}")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            tally.fail(f"connect: {reason}")
         else:
-            self.results.opened += 1
+            tally.opened += 1
+            tally.connect.record(self.clock() - begun)
             then(client)
 
     def _open_soon(self, then: Callable[[Client], None]) -> None:
@@ -155,240 +220,192 @@ class Run:
         self._clients.add(client)
 
     def on_lost(self, client: Client) -> None:
-        self.results.bytes += client.bytes
-        client.bytes = 0
         self._clients.discard(client)
         if client in self._idle:
             self._idle.remove(client)
         self._check_done()
 
     def on_surplus(self, client: Client) -> None:
-        self.results.errors["surplus bytes"] += 1
+        """Bytes came on an idle connection."""
+        self._counted().fail("surplus bytes")
+        client.closed = True
         client.transport.abort()
 
     # ---- requests
 
-    def _may_start(self) -> bool:
+    def _counted(self) -> Tally:
+        return self.tally if self.clock() >= self._measure_ns else self._warm
+
+    def _send(self, client: Client, request: Request, scheduled_ns: int) -> None:
+        """Send what `_may_start` allowed."""
+        if client.closed or client.transport.is_closing():
+            self._send_on_new(request, scheduled_ns or self.clock())
+            return
+        now = self.clock()
+        tally = self.tally if (scheduled_ns or now) >= self._measure_ns else self._warm
+        if scheduled_ns and self._open_loop:
+            tally.late.record(now - scheduled_ns)
+        self.in_flight += 1
+        client.send(request, scheduled_ns or now, tally)
+
+    def _send_on_new(self, request: Request, scheduled_ns: int) -> None:
+        self._open_soon(lambda client: self._send(client, request, scheduled_ns))
+
+    def _may_start(self, scheduled_ns: int) -> bool:
         """Count a request, unless there are to be no more."""
         if self._stopping:
             return False
-        self.results.started += 1
-        if self.results.started == self.options.requests:
-            # Not at once: the request that was counted here has yet to be sent.
-            self._loop.call_soon(self.stop)
-            self._stopping = True
+        if (scheduled_ns or self.clock()) >= self._measure_ns:
+            self.tally.started += 1
+            self._begun += 1
+            if self._options.requests and self._begun >= self._limit:
+                self._stopping = True
         return True
 
-    def _send_next(self, client: Client) -> None:
-        """Closed loop: this connection's next request."""
-        if self._stopping:
-            self._check_done()
-            return
-        item = client.item.then if client.item is not None else None
-        item = item or self.workload.next()
-        if item is not None and self._may_start():
-            self._send(client, item, 0)
-        else:
-            self._check_done()
-
-    def _send(self, client: Client, item: Item, scheduled_ns: int) -> None:
-        if client.transport.is_closing():
-            self._open_soon(lambda fresh: self._send(fresh, item, scheduled_ns))
-            return
-        now_ns = monotonic_ns()
-        at_ns = scheduled_ns or now_ns
-        counted = at_ns >= self._warm_until_ns
-        if scheduled_ns and counted:
-            self.results.late.add(now_ns - scheduled_ns)
-        self.in_flight += 1
-        client.send(item, at_ns, counted)
-
-    def on_answer(
-        self,
-        client: Client,
-        error: str,
-        now_ns: int,
-        first_ns: int,
-        last_ns: int,
-        worst_gap_ns: int,
-        status: int,
-        scanner: Any,
-        lost: bool,
-    ) -> None:
-        """A request is over; `error` "": its answer came whole."""
+    def on_answer(self, client: Client, request: Request) -> None:
+        """A request has ended, well or not."""
         self.in_flight -= 1
-        if client.counted:
-            error = error or self._judge(status, scanner)
-            self._count(client.sent_ns, error, now_ns, first_ns, last_ns, worst_gap_ns, scanner)
-        if lost:
-            client.transport.abort()
-        following = client.item.then
-        if not self.open_loop:
-            if lost and not self._stopping:
-                self._open_soon(self._send_next)
-            else:
-                self._send_next(client)
-            return
-        if following is not None and self._may_start():
-            self._on_free(following, now_ns, None if lost else client)
-            return
-        if not lost:
-            self._idle.append(client)
+        follow = self._follow(client, request)
+        if self._open_loop:
+            if follow is not None and self._may_start(0):
+                self._send(client, follow, 0)
+            elif not client.closed:
+                self._idle.append(client)
+            self._check_done()
+        elif client.closed and not self._stopping:
+            self._open_soon(lambda fresh: self._next(fresh, follow))
+        else:
+            self._next(client, follow)
+
+    def _follow(self, client: Client, request: Request) -> Request | None:
+        """The next turn of the answer's conversation, if it has one."""
+        if request.conversation is None or client.kept is None:
+            return None
+        try:
+            request.conversation.take_answer(request, b"".join(client.kept))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            client.tally.fail("answer without text")
+            return None
+        return request.conversation.next_request()
+
+    def _next(self, client: Client, request: Request | None = None) -> None:
+        """Closed loop: this connection's next request."""
+        if not self._stopping:
+            if request is None:
+                request = next(self._plan, (0.0, None))[1]
+            if request is not None and self._may_start(0):
+                self._send(client, request, 0)
+                return
+            self._stopping = True
         self._check_done()
-
-    def _judge(self, status: int, scanner: Any) -> str:
-        """What is wrong with an answer that came whole; "": nothing."""
-        if status >= 400:
-            return f"status {status}"
-        options = self.options
-        if scanner is None or scanner.kind != 0:
-            return ""
-        if scanner.error_seen:
-            return "error event"
-        if options.endpoint in ("chat", "completions") and not scanner.done_seen:
-            return "no [DONE]"
-        return self._verify(scanner) if options.verify else ""
-
-    def _verify(self, scanner: Any) -> str:
-        """Are there as many content events as tokens? The event that says why an answer ended is
-        one by itself with some engines, and with others not: the first answer shows which.
-        """
-        if scanner.output_tokens < 0:
-            return "no usage to verify by"
-        surplus = scanner.content_events - scanner.output_tokens
-        if self._surplus is None and surplus in (0, 1):
-            self._surplus = surplus
-        expected = self._surplus or 0
-        if surplus == expected:
-            return ""
-        return "lost events" if surplus < expected else "duplicated events"
-
-    def _count(
-        self,
-        sent_ns: int,
-        error: str,
-        now_ns: int,
-        first_ns: int,
-        last_ns: int,
-        worst_gap_ns: int,
-        scanner: Any,
-    ) -> None:
-        results = self.results
-        second = results.second((now_ns - self._warm_until_ns) / 1e9)
-        if error:
-            results.errors[error] += 1
-            second.errors += 1
-            return
-        results.finished += 1
-        second.requests += 1
-        latency_ns = now_ns - sent_ns
-        results.latency.add(latency_ns)
-        second.latency_us.append(latency_ns // 1000)
-        ttft_ns = latency_ns
-        tpot_ns = 0
-        if scanner is not None:
-            tokens = results.tokens
-            if scanner.input_tokens >= 0:
-                tokens["prompt"] += scanner.input_tokens
-                tokens["cached"] += max(0, scanner.cached_tokens)
-            if scanner.output_tokens >= 0:
-                tokens["output"] += scanner.output_tokens
-            if scanner.kind == 0:
-                results.events += scanner.events
-        if first_ns:
-            ttft_ns = first_ns - sent_ns
-            results.ttft.add(ttft_ns)
-            second.ttft_us.append(ttft_ns // 1000)
-            made = max(scanner.output_tokens, scanner.content_events)
-            if made > 1:
-                tpot_ns = (last_ns - first_ns) // (made - 1)
-                results.tpot.add(tpot_ns)
-        slo = self.options.slo
-        if (
-            ttft_ns <= slo.get("ttft_ms", 1e12) * MS
-            and worst_gap_ns <= slo.get("itl_ms", 1e12) * MS
-            and tpot_ns <= slo.get("tpot_ms", 1e12) * MS
-            and latency_ns <= slo.get("e2e_ms", 1e12) * MS
-        ):
-            results.good += 1
 
     # ---- open loop
 
-    def _times(self) -> Iterator[float]:
-        options = self.options
-        assert options.rate is not None
-        warm_s = options.warmup_s
-        return arrivals(
-            options.rate,
-            self._step,
-            options.duration_s + warm_s,
-            options.arrivals == "poisson",
-            options.seed * 1009 + self._part,
+    def _times_from(self, start_ns: int) -> Iterator[int] | None:
+        """The schedule; None where the trace itself says when."""
+        options = self._options
+        if not self._rate:
+            self._trace_ns = start_ns
+            return None
+        index, count = self._share
+        schedule = arrivals(
+            self._rate, options.arrivals, options.ramp_s, options.seed, index, count
         )
+        return (start_ns + at_ns for at_ns in schedule)
 
     def _advance(self) -> None:
-        """Find what is due next; None: nothing more is."""
-        item = self.workload.next()
-        at_s = None if item is None else item.at_s
-        if item is not None and self._due is not None:
-            at_s = next(self._due, None)
-        self._next = None
-        if item is not None and at_s is not None:
-            self._next = (self.begun_ns + int(at_s * 1e9), item)
+        """Fetch, and so build, the next request while there is time."""
+        found = self._ahead.popleft() if self._ahead else next(self._plan, None)
+        if found is None:
+            self._due = None
+            self._stopping = True
+            return
+        at_s, request = found
+        if self._times is None:
+            self._due = (self._trace_ns + round(at_s * SECOND_NS), request)
+        else:
+            self._due = (next(self._times), request)
 
     def _schedule(self) -> None:
-        """Send what is due; sleep until shortly before the next, then poll."""
-        spinning_s = time.process_time()
-        while not self._stopping and self._next is not None:
-            due_ns, item = self._next
-            wait_s = (due_ns - monotonic_ns()) / 1e9
-            if wait_s > SPIN_S:
-                self._loop.call_later(wait_s - SPIN_S, self._schedule)
+        """Send what is due; sleep until the next is."""
+        for _ in range(BURST):
+            if self._stopping or self._due is None:
+                self._check_done()
                 return
-            if wait_s > 0:
-                self._loop.call_soon(self._schedule)
-                self._spun_s += time.process_time() - spinning_s
+            due_ns, request = self._due
+            if due_ns > self.clock():
+                assert self._timer is not None
+                self._timer.arm(due_ns)
+                self._loop.call_soon(self._build_ahead)
                 return
-            self._advance()
-            if self._may_start():
-                self._on_free(item, due_ns, self._idle.pop() if self._idle else None)
-        if self._next is None:
-            self.stop()
+            if due_ns >= self._stop_ns:
+                return
+            self._may_start(due_ns)
+            if self._idle:
+                self._send(self._idle.pop(), request, due_ns)
+            else:
+                self._send_on_new(request, due_ns)
+            if not self._stopping:
+                self._advance()
+        self._loop.call_soon(self._schedule)
 
-    def _on_free(self, item: Item, due_ns: int, client: Client | None) -> None:
-        if client is not None:
-            self._send(client, item, due_ns)
-        else:
-            self._open_soon(lambda fresh: self._send(fresh, item, due_ns))
+    def _build_ahead(self) -> None:
+        """Build one request while there is time, so that a burst of long prompts is not late."""
+        spare_ns = self._due[0] - self.clock() if self._due else 0
+        if len(self._ahead) < AHEAD and spare_ns > BUILD_NS:
+            found = next(self._plan, None)
+            if found is not None:
+                self._ahead.append(found)
+                self._loop.call_soon(self._build_ahead)
 
     # ---- the end
 
+    def stop_sending(self) -> None:
+        """The time is over; what is in flight may finish."""
+        self._send_off()
+        self._in_window = False
+        self._overdue = not self._stopping
+        self._stopping = True
+        self._check_done()
+
+    def _count_unsent(self) -> None:
+        """Go through what the schedule has left of the stage."""
+        while self._overdue and self._due is not None and self._due[0] < self._stop_ns:
+            self.unsent += 1
+            self._advance()
+
+    def stop_now(self) -> None:
+        """Somebody wants the report so far."""
+        self._send_off()
+        self._in_window = False
+        self._stopping = True
+        self.abandoned = self.in_flight
+        for client in list(self._clients):
+            client.drop()
+        self._done.set()
+
     def _check_done(self) -> None:
         """End when nothing more will be sent (or can be: all connections lost) or come."""
-        alive = self.open_loop or bool(self._clients) or bool(self._tasks)
-        more = alive and not self._stopping
-        if not more and not self._tasks and self.in_flight <= 0:
+        more = bool(self._open_loop or self._clients) and not self._stopping
+        if not more and not self._tasks and self.in_flight == 0:
             self._done.set()
 
-    async def _watch(self) -> None:
+    async def _expire(self) -> None:
         """Give up on requests that take longer than the time limit."""
+        limit_s = self._options.timeout_s
         while True:
-            await asyncio.sleep(min(1.0, self.options.timeout_s))
-            limit_ns = monotonic_ns() - int(self.options.timeout_s * 1e9)
-            for client in [c for c in self._clients if c.busy and c.sent_ns < limit_ns]:
-                client.give_up()
+            await asyncio.sleep(min(1.0, limit_s))
+            oldest_ns = self.clock() - round(limit_s * SECOND_NS)
+            for client in list(self._clients):
+                if client.request is not None and client.sent_ns < oldest_ns:
+                    client.give_up("timeout")
 
 
-def _tls(options: Options) -> ssl.SSLContext | None:
-    if not options.tls:
+def tls_context(options: Options) -> ssl.SSLContext | None:
+    if urlsplit(options.url).scheme != "https":
         return None
-    context = ssl.create_default_context(cafile=options.ca_file or None)
+    context = ssl.create_default_context(cafile=options.ca or None)
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-async def run(options: Options, step: int = 0, part: int = 0) -> Results:
-    """Measure one step on the running loop."""
-    return await Run(asyncio.get_running_loop(), options, step, part).run()

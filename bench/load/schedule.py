@@ -1,60 +1,36 @@
-"""Open loop: when requests leave. Times are seconds from the beginning of the run."""
+"""When requests leave in an open loop: a list of times that no answer can change.
+
+A schedule is a rate curve turned round. x is how many requests were due by then: 0, 1, 2 ... for
+constant arrivals, sums of exponential steps for Poisson's; when() says when the curve's area is x.
+All processes draw the same schedule, and each takes every Nth time of it.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-__all__ = ["Rate", "arrivals", "parse_rate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Requests/s: `steps` one after the other; or, with `ramp`, from steps[0] to steps[1]."""
-
-    steps: tuple[float, ...]
-    ramp: bool = False
-
-    def __str__(self) -> str:
-        return ("-" if self.ramp else ",").join(f"{step:g}" for step in self.steps)
+__all__ = ["arrivals", "when"]
 
 
-def parse_rate(text: str) -> Rate:
-    """Read `50`, a ramp `10-200` or a staircase `10,50,100`; raises ValueError."""
-    ramp = "-" in text
-    try:
-        steps = tuple(float(part) for part in text.split("-" if ramp else ","))
-    except ValueError:
-        steps = ()
-    if not steps or min(steps) <= 0 or (ramp and len(steps) != 2):
-        raise ValueError(f"expected a rate above 0, RATE-RATE or RATE,RATE,..., got {text!r}")
-    return Rate(steps, ramp)
+def when(x: float, rate: float, ramp_s: float) -> float:
+    """Seconds after which `x` requests were due, if the rate climbs from 0 to `rate` in ramp_s."""
+    in_ramp = rate * ramp_s / 2
+    if x < in_ramp:
+        return math.sqrt(2 * x * ramp_s / rate)
+    return ramp_s + (x - in_ramp) / rate
 
 
-def arrivals(rate: Rate, step: int, duration_s: float, poisson: bool, seed: int) -> Iterator[float]:
-    """Yield the times of one step (of the whole ramp), from 0 to before `duration_s`.
-
-    An arrival happens whenever the integral of the rate has grown by 1, or by an exponential of
-    mean 1 (Poisson, a non-homogeneous one on a ramp).
-    """
-    rng = random.Random(f"{seed}/{step}")
-    first, last = rate.steps if rate.ramp else (rate.steps[step],) * 2
-    slope = (last - first) / duration_s
-    total = rng.expovariate(1.0) if poisson else 0.0
-    while True:
-        at_s = _when(total, first, slope)
-        # The last of a constant rate may come out at the very end for want of digits.
-        if not at_s < duration_s * (1 - 1e-12):
-            return
-        yield at_s
-        total += rng.expovariate(1.0) if poisson else 1.0
-
-
-def _when(total: float, first: float, slope: float) -> float:
-    """Solve first * t + slope * t^2 / 2 = total."""
-    if slope == 0:
-        return total / first
-    inside = first * first + 2 * slope * total
-    return math.inf if inside < 0 else (math.sqrt(inside) - first) / slope
+def arrivals(
+    rate: float, kind: str, ramp_s: float, seed: int, index: int = 0, count: int = 1
+) -> Iterator[int]:
+    """Yield every `count`th scheduled time from the `index`th on, in ns from the start, endless."""
+    if kind == "poisson":
+        chance = random.Random(seed)
+        due: Iterator[float] = itertools.accumulate(iter(lambda: chance.expovariate(1.0), None))
+    else:
+        due = map(float, itertools.count())
+    for x in itertools.islice(due, index, None, count):
+        yield round(when(x, rate, ramp_s) * 1e9)

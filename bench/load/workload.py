@@ -1,193 +1,150 @@
-"""What is asked: requests as ready bytes, so that sending one costs a write.
+"""What is asked: from options, prompts and traces to requests as bytes.
 
-A prompt of N tokens is N short English words: with the usual vocabularies a word and the space
-before it are one token (the server's usage says what it was). Prompts differ from each other from
-the first word on unless `--shared-prefix` says otherwise, so that a prefix cache can't serve them.
+    asks()  -> Ask: system prompt, user turns, limit        traces.py, words.py, files
+    build() -> Request: bytes                               bodies.py
+
+Requests without a conversation are built once and used again, in turn; those of a trace, and the
+turns of a conversation, are built when they are due.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from bench.load.bodies import Message, build_body, build_head, streaming, text_of_answer
+from bench.load.lengths import Lengths
 from bench.load.options import Options
-from bench.load.traces import has_times, read_trace
+from bench.load.traces import Ask, read_prompts, read_trace
+from bench.load.words import Words
 
-__all__ = ["Item", "Workload", "build_request", "text_of_words"]
+__all__ = ["Conversation", "Request", "build_request", "plan"]
 
-_COMMON = (
-    "the of and to in is you that it he was for on are as with his they I at be this have from or "
-    "one had by word but not what all were we when your can said there use an each which she do "
-    "how their if will up other about out many then them these so some her would make like him "
-    "into time has look two more write go see number no way could people my than first been call"
-)
-WORDS = _COMMON.split()
+POOL = 1000
+"""Different made-up requests; then they come round again. (Real traffic repeats some, too.)"""
 
-SHARED_SEED = 0x5EED
-"""Every run's shared prefix is the same one."""
+POOL_BYTES = 256 << 20
+
+PREFIX_MARK = 1 << 40
+"""Marks of shared prefixes; those of prompts count up from the seed."""
+
+PROCESS_MARKS = 1 << 24
 
 
 @dataclass(slots=True)
-class Item:
-    """One request: its bytes; when it is due (of a trace); what follows in its conversation."""
-
+class Request:
     payload: bytes
-    at_s: float = 0.0
-    then: Item | None = None
+    """Head and body."""
+    kind: str
+    stream: bool
+    conversation: Conversation | None = None
+    """What goes on with its answer."""
 
 
-def text_of_words(count: int, rng: random.Random) -> str:
-    return " ".join(rng.choices(WORDS, k=count))
+class Conversation:
+    """User turns, each sent with all that was said before it, the server's own answers included."""
+
+    def __init__(self, options: Options, ask: Ask) -> None:
+        self._options = options
+        self._ask = ask
+        self._left = list(reversed(ask.turns))
+        self._said: list[Message] = [("system", ask.system)] if ask.system else []
+
+    def next_request(self) -> Request:
+        self._said.append(("user", self._left.pop()))
+        request = build(self._options, self._ask, self._said)
+        request.conversation = self if self._left else None
+        return request
+
+    def take_answer(self, request: Request, body: bytes) -> None:
+        """Add what the server said; an answer that says nothing adds an empty turn."""
+        text = text_of_answer(request.kind, request.stream, body)
+        self._said.append(("assistant", text))
 
 
-class Workload:
-    """The requests of a run. `next()` is asked for one whenever one is due."""
-
-    def __init__(self, options: Options, part: int = 0) -> None:
-        """`part`: which of several client processes this is. Raises ValueError, OSError."""
-        self.options = options
-        self._rng = random.Random(f"{options.seed}/{part}/words")
-        shared = random.Random(SHARED_SEED)
-        self._prefix = text_of_words(options.shared_prefix, shared)
-        self._head = _head(options)
-        self.timed = bool(options.trace) and has_times(options.trace)
-        """The requests have times of their own."""
-        if options.trace:
-            self._items = self._of_trace(part)
-        elif options.prompts:
-            self._items = cycle([self._item([text]) for text in read_prompts(options.prompts)])
-        else:
-            self._items = cycle([self._drawn() for _ in range(self._distinct())])
-
-    def next(self) -> Item | None:
-        """Return the next request (the first of a conversation); None: a trace is at its end."""
-        return next(self._items, None)
-
-    def _distinct(self) -> int:
-        options = self.options
-        same = options.prompt_tokens.fixed is not None and options.max_tokens.fixed is not None
-        # Of one length one request is enough to load a gateway; an engine would serve all but the
-        # first from its prefix cache.
-        return 1 if same and not options.shared_prefix and options.turns == 1 else options.distinct
-
-    def _drawn(self) -> Item:
-        options = self.options
-        texts = []
-        for _ in range(options.turns):
-            count = options.prompt_tokens.sample(self._rng)
-            texts.append(text_of_words(max(1, count), self._rng))
-        if self._prefix:
-            texts[0] = f"{self._prefix} {texts[0]}"
-        return self._item(texts)
-
-    def _item(self, texts: list[str]) -> Item:
-        """A conversation: each turn repeats what was said before, as clients do."""
-        options = self.options
-        items = []
-        messages: list[dict[str, str]] = []
-        for text in texts:
-            limit = options.max_tokens.fixed
-            limit = options.max_tokens.sample(self._rng) if limit is None else limit
-            messages.append({"role": "user", "content": text})
-            items.append(Item(self._head(body_of(options, messages, limit))))
-            # What the server answered is not kept; something of that length stands for it.
-            messages.append({"role": "assistant", "content": text_of_words(limit or 16, self._rng)})
-        for item, following in pairwise(items):
-            item.then = following
-        return items[0]
-
-    def _of_trace(self, part: int) -> Iterator[Item]:
-        options = self.options
-        for index, entry in enumerate(read_trace(options.trace)):
-            if index % options.processes != part:
-                continue
-            if entry.body is not None:
-                body = entry.body | {"model": options.model}
-                if options.stream:
-                    body["stream"] = True
-            else:
-                body = body_of(
-                    options, [{"role": "user", "content": entry.prompt()}], entry.output_tokens
-                )
-            yield Item(self._head(body), entry.at_s / options.speed)
-
-
-def body_of(options: Options, messages: list[dict[str, str]], max_tokens: int) -> dict[str, Any]:
-    """The body of a request to the endpoint that is measured."""
-    endpoint = options.endpoint
-    body: dict[str, Any] = {"model": options.model}
-    if endpoint in ("chat", "messages"):
-        body["messages"] = messages
-    elif endpoint == "responses":
-        body["input"] = messages
+def build(options: Options, ask: Ask, messages: list[Message]) -> Request:
+    kind = ask.kind or options.api
+    stream = options.stream and kind != "embeddings"
+    if ask.body is not None:
+        body: dict[str, Any] = ask.body | {"model": options.model}
+        body.pop("stream", None)
+        body |= streaming(kind, stream, options.include_usage)
     else:
-        name = "input" if endpoint == "embeddings" else "prompt"
-        body[name] = "\n".join(message["content"] for message in messages)
-    if endpoint == "messages":
-        # Anthropic's API demands a limit.
-        body["max_tokens"] = max_tokens or 1024
-    elif max_tokens and endpoint != "embeddings":
-        body["max_output_tokens" if endpoint == "responses" else "max_tokens"] = max_tokens
-    if options.stream:
-        body["stream"] = True
-        if options.usage and endpoint in ("chat", "completions"):
-            body["stream_options"] = {"include_usage": True}
-    return body
+        body = build_body(kind, options.model, messages, ask.limit, stream, options.include_usage)
+    if options.body:
+        body |= json.loads(options.body)
+    payload = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    head = build_head(options.url, kind, options.key, options.headers, len(payload))
+    return Request(head + payload, kind, stream)
+
+
+def begin(options: Options, ask: Ask) -> Request:
+    """The first request of an ask."""
+    return (
+        Conversation(options, ask).next_request() if ask.body is None else build(options, ask, [])
+    )
 
 
 def build_request(options: Options) -> bytes:
-    """The first request of a run, head and body."""
-    item = Workload(options).next()
-    return b"" if item is None else item.payload
+    """The first request that these options send, head and body."""
+    return next(plan(options))[1].payload
 
 
-def read_prompts(path: str) -> list[str]:
-    """A folder: a prompt a file. JSONL: `prompt`, or the first of `turns`. Other text: a line each.
+def plan(options: Options, index: int = 0, count: int = 1) -> Iterator[tuple[float, Request]]:
+    """Yield (seconds from the start; 0 outside a trace, request): every `count`th from `index`.
 
-    Raises ValueError when there are none.
+    Endless, but for a trace.
     """
-    place = Path(path)
-    if place.is_dir():
-        found = [file.read_text() for file in sorted(place.iterdir()) if file.is_file()]
-    else:
-        lines = [line for line in place.read_text().splitlines() if line.strip()]
-        found = lines
-        if place.suffix == ".jsonl":
-            found = [_prompt_in(json.loads(line), place) for line in lines]
-    if not found:
-        raise ValueError(f"expected prompts in {path}, found none")
-    return found
+    if options.trace:
+        for ask in itertools.islice(read_trace(options, Words()), index, None, count):
+            yield ask.at_s / options.speed, begin(options, ask)
+        return
+    asks, many = asks_of(options, index)
+    if options.turns > 1 or options.prompts:
+        asks = itertools.cycle(itertools.islice(asks, POOL)) if many else asks
+        for ask in asks:
+            yield 0.0, begin(options, ask)
+        return
+    pool: list[Request] = []
+    size = 0
+    for ask in itertools.islice(asks, POOL if many else 1):
+        request = begin(options, ask)
+        yield 0.0, request
+        pool.append(request)
+        size += len(request.payload)
+        if size > POOL_BYTES:
+            break
+    yield from zip(itertools.repeat(0.0), itertools.cycle(pool))
 
 
-def _prompt_in(entry: Any, place: Path) -> str:
-    if isinstance(entry, dict):
-        prompt = entry.get("prompt") or (entry.get("turns") or [None])[0]
-        if isinstance(prompt, str):
-            return prompt
-    raise ValueError(f"expected objects with `prompt` or `turns` in {place}, got {entry!r:.80}")
-
-
-def _head(options: Options) -> Any:
-    url = urlsplit(options.url)
-    lines = [
-        f"POST {options.path} HTTP/1.1",
-        f"host: {url.netloc.rpartition('@')[2] or 'localhost'}",
-        "content-type: application/json",
-        "content-length: %d",
-        *([f"authorization: Bearer {options.key}"] if options.key else []),
-        *(["anthropic-version: 2023-06-01"] if options.endpoint == "messages" else []),
-        *options.headers,
+def asks_of(options: Options, index: int) -> tuple[Iterator[Ask], bool]:
+    """Return the asks, and whether they differ."""
+    chance = random.Random(f"{options.seed} {index}")
+    words = Words()
+    prefixes = [
+        words.text(PREFIX_MARK + number, options.shared_prefix)
+        for number in range(options.prefixes if options.shared_prefix else 0)
     ]
-    before, after = "\r\n".join([*lines, "", ""]).replace("%d", "\0").split("\0")
-
-    def framed(body: dict[str, Any]) -> bytes:
-        payload = json.dumps(body, separators=(",", ":")).encode()
-        return b"%b%d%b%b" % (before.encode(), len(payload), after.encode(), payload)
-
-    return framed
+    limits = Lengths(options.max_tokens)
+    lengths = Lengths(options.prompt_tokens)
+    marks = itertools.count(options.seed * POOL + index * PROCESS_MARKS)
+    given: Iterable[tuple[str, ...]]
+    if options.prompts:
+        given = itertools.cycle(read_prompts(Path(options.prompts)))
+    elif lengths:
+        given = (
+            tuple(words.text(next(marks), lengths.draw(chance)) for _ in range(options.turns))
+            for _ in itertools.count()
+        )
+    else:
+        given = itertools.repeat((options.prompt,) * options.turns)
+    asks = (
+        Ask(turns, chance.choice(prefixes) if prefixes else "", limits.draw(chance))
+        for turns in given
+    )
+    return asks, bool(options.prompts or lengths or limits.shape != "fixed" or len(prefixes) > 1)

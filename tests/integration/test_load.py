@@ -1,172 +1,156 @@
-"""The load client as a command, against the simulated engine."""
+"""`python -m bench load` as people run it, against the simulated engine."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import random
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hdrh.histogram import HdrHistogram
 
-from bench.simulation import Latency
-from bench.stand import ROOT, start_engine
+from bench.load.bodies import KINDS
+from bench.load.options import Options
+from tests.load_server import stage
+from tests.processes import ROOT, Engine
 
-TOKENS = 16
-
-
-@pytest.fixture(scope="module")
-def engine_url() -> Iterator[str]:
-    with start_engine("--events-per-write", "0") as (_, port):
-        yield f"http://127.0.0.1:{port}"
+COMMAND = [sys.executable, "-m", "bench", "load"]
+DISTRIBUTION = {"count", "mean", "p50", "p90", "p95", "p99", "p999", "max", "hdr_ns"}
 
 
-def command(url: str, *options: str) -> list[str]:
-    return [sys.executable, "-m", "bench", "load", "--url", url, "--json", "-", *options]
+def run(*options: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=30)
+    assert done.returncode == status, done.stderr
+    return done
 
 
-def load(url: str, *options: str, status: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        command(url, *options, "--quiet"), cwd=ROOT, capture_output=True, timeout=50, check=False
+def report(*options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(*options, "--json", "-").stdout)
+    return found
+
+
+def paths(value: Any, path: str = "") -> set[str]:
+    """Every member of a report, in the words of the document."""
+    if value in ({}, []):
+        return set()
+    if isinstance(value, dict):
+        return set().union(*(paths(v, f"{path}.{k}" if path else k) for k, v in value.items()))
+    if isinstance(value, list):
+        return set().union(*(paths(item, f"{path}.[]") for item in value))
+    return {path}
+
+
+def test_the_report_is_the_one_that_is_documented(start_engine: Callable[..., Engine]) -> None:
+    engine = start_engine("--ttft-ms", "5", "--itl-ms", "2", "--tokens", "6")
+    found = report(
+        *("--url", engine.url, "--rate", "60,120", "--duration", "1.05", "--stream"),
+        *("--include-usage", "--slo", "ttft:2s", "--header", "x-secret: s", "--key", "sk-1"),
     )
-    assert done.returncode == status, done.stderr.decode()
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "stream"),
-    [
-        ("chat", False),
-        ("chat", True),
-        ("completions", True),
-        ("embeddings", False),
-        ("responses", True),
-        ("messages", True),
-    ],
-)
-def test_every_endpoint(engine_url: str, endpoint: str, stream: bool) -> None:
-    options = ["--endpoint", endpoint, "--requests", "8", "--concurrency", "2"]
-    report = load(engine_url, *options, "--max-tokens", "5", *(["--stream"] if stream else []))
-    assert (report["requests"], report["errors"]) == (8, {})
-    assert report["tokens"]["prompt"] == 8 * 16
-    assert report["latency_ms"]["count"] == 8
-    if stream:
-        assert report["tokens"]["output"] == 8 * 5
-        assert report["ttft_ms"]["count"] == 8
-        assert report["events"] >= 8 * 5
-
-
-def test_known_times_are_measured() -> None:
-    # What the engine will draw, one for each request, in whatever order.
-    drawn = Latency("lognormal:0.25", 5)
-    expected_ms = sorted(drawn.sample(0.2) * 1000 for _ in range(1000))
-    options = ("--ttft-ms", "200", "--distribution", "lognormal:0.25", "--seed", "5")
-    with start_engine(*options) as (_, port):
-        report = load(
-            f"http://127.0.0.1:{port}",
-            *("--concurrency", "100", "--requests", "1000", "--duration", "40"),
-            *("--stream", "--max-tokens", "1"),
-        )
-    assert report["ttft_ms"]["count"] == 1000
-    for name, rank in (("p50", 500), ("p90", 900), ("p99", 990)):
-        assert report["ttft_ms"][name] == pytest.approx(expected_ms[rank - 1], rel=0.02)
-
-
-def test_faults_are_counted_and_fail_the_command(engine_url: str) -> None:
-    report = load(engine_url, "--requests", "3", "--stream", "--header", "x-sim: cut=4", status=1)
-    assert report["errors"] == {"truncated": 3}
-    assert load(engine_url, "--requests", "2", "--model", "none", status=1)["errors"] == {
-        "status 404": 2
+    text = (ROOT / "docs/bench-load-json.md").read_text()
+    documented = re.findall(r"^\| `([\w.\[\]*]+)` \|", text, re.M)
+    patterns = {
+        name: re.compile(re.escape(name).replace(r"\*", ".+") + r"(\.\[\])?") for name in documented
     }
+    there = paths(found)
+    unknown = {path for path in there if not any(p.fullmatch(path) for p in patterns.values())}
+    assert unknown == set()
+    optional = {"errors.*", "warnings.[]"}  # nothing went wrong
+    missing = {n for n, p in patterns.items() if not any(p.fullmatch(path) for path in there)}
+    assert missing <= optional
+    assert found["schema"] == "fastgate-load/1"
+    assert set(found["ttft_ms"]) == DISTRIBUTION
+    assert "sk-1" not in json.dumps(found)
+    assert found["options"]["headers"] == ["x-secret"]
+
+    assert (found["started"], found["requests"], found["errors"]) == (189, 189, {})
+    assert [stage["rate"] for stage in found["stages"]] == [60.0, 120.0]
+    assert [stage["requests"] for stage in found["stages"]] == [63, 126]
+    assert {row["stage"] for row in found["over_time"]} == {0, 1}
+    assert sum(row["requests"] for row in found["over_time"]) == 189
+    assert found["output_tokens"] == 6 * 189
+    assert found["ttft_ms"]["p50"] >= 5
+    assert found["latency_ms"]["p50"] >= 15
+    assert found["good_share"] == 1.0
+    histogram = HdrHistogram.decode(found["latency_ms"]["hdr_ns"])
+    assert histogram.get_total_count() == 189
+    p99_ms = histogram.get_value_at_percentile(99) / 1e6
+    assert p99_ms == pytest.approx(found["latency_ms"]["p99"], rel=0.002)
 
 
-def test_processes_share_the_load(engine_url: str) -> None:
-    report = load(
-        engine_url,
-        *("--processes", "2", "--rate", "100", "--requests", "60"),
-        *("--stream", "--verify"),
+async def test_every_api_is_understood(engine: Engine) -> None:
+    for kind in KINDS:
+        options = Options(
+            engine.url, kind=kind, requests=30, concurrency="3", stream=True,
+            include_usage=True, verify=True, max_tokens="5",
+        )  # fmt: skip
+        tally = (await stage(options)).tally
+        assert (kind, tally.finished, tally.metered, tally.errors) == (kind, 30, 30, {})
+        if kind != "embeddings":
+            assert (tally.output_tokens, tally.ttft.count) == (150, 30)
+            assert tally.content_events >= 150
+
+
+def test_processes_share_a_load_and_add_up(engine: Engine) -> None:
+    found = report(
+        "--url", engine.url, "--processes", "2", "--rate", "101", "--duration", "1", "--turns", "2"
     )
-    assert (report["requests"], report["errors"]) == (60, {})
-    assert report["client"]["processes"] == 2
-    assert report["latency_ms"]["count"] == 60
-    assert report["elapsed_s"] == pytest.approx(0.6, abs=0.3)
-    assert sum(second["requests"] for second in report["timeline"]) == 60
+    assert found["errors"] == {}
+    assert found["client"]["processes"] == 2
+    # 101 conversations were scheduled, and each has a second turn.
+    assert found["schedule"]["sent"] >= 101
+    assert found["requests"] in range(201, 203)
+    log = engine.call("GET", "/sim/log")
+    assert len(log["requests"]) == found["requests"]
 
 
-def test_a_staircase_has_a_report_a_step(engine_url: str) -> None:
-    steps = load(engine_url, "--concurrency", "1,3", "--duration", "0.3")["steps"]
-    assert [step["load"] for step in steps] == [1, 3]
-    assert [step["connections"]["opened"] for step in steps] == [1, 3]
-    rates = load(engine_url, "--rate", "20,60", "--duration", "0.5")["steps"]
-    assert [step["requests"] for step in rates] == [10, 30]
-
-
-async def test_ctrl_c_gives_what_there_is(engine_url: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command(engine_url, "--rate", "50", "--duration", "60"),
-        cwd=ROOT,
+def test_interrupted_it_says_what_it_has(start_engine: Callable[..., Engine]) -> None:
+    engine = start_engine("--ttft-ms", "20")
+    child = subprocess.Popen(
+        [*COMMAND, "--url", engine.url, "--concurrency", "4", "--duration", "60"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stderr is not None
-    # The first line of progress: it is under way.
-    assert b"in flight" in await process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    output, _ = await process.communicate()
-    report = json.loads(output)
-    assert report["interrupted"]
-    assert report["requests"] >= 1
-    assert report["elapsed_s"] < 50
+    guard = threading.Timer(20, child.kill)
+    guard.start()
+    assert child.stderr is not None
+    first = child.stderr.readline()  # the first second is complete
+    child.send_signal(signal.SIGINT)
+    output, errors = child.communicate()
+    guard.cancel()
+    assert first.startswith("s 0  requests/s "), first
+    assert (child.returncode, "Traceback" in errors) == (0, False)
+    assert re.match(r"\d+ requests in [1-9]\.\d+ s: ", output), output
+    assert "unfinished" not in output
+    assert "truncated" not in output
 
 
-def test_a_terminal_shows_progress_and_a_table(engine_url: str) -> None:
-    controller, terminal = os.openpty()
-    arguments = command(engine_url, "--requests", "400", "--rate", "400", "--stream")
-    arguments.remove("--json")
-    arguments.remove("-")
-    done = subprocess.run(
-        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=terminal, timeout=30, check=False
-    )
-    os.close(terminal)
-    shown = os.read(controller, 65536).decode()
-    os.close(controller)
-    assert done.returncode == 0
-    assert "in flight" in shown
-    assert "ttft" in shown
-    text = done.stdout.decode()
-    assert "400 requests in " in text
-    assert "p99.9" in text
-    assert "sent late by" in text
+async def test_it_speaks_tls(start_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    engine = start_engine("--tls-cert", str(certificate), "--tls-key", str(key))
+    url = f"https://localhost:{engine.port}"
+    trusted = await stage(Options(url, requests=8, stream=True, ca=str(certificate)))
+    assert (trusted.tally.finished, trusted.tally.errors) == (8, {})
+    assert trusted.tally.opened == 1
+    assert (await stage(Options(url, requests=8, insecure=True))).tally.finished == 8
+    refused = await stage(Options(url, requests=8))
+    assert refused.tally.errors == {"tls: CERTIFICATE_VERIFY_FAILED": 1}
 
 
-def untimed(folder: Any) -> Any:
-    file = folder / "prompts.jsonl"
-    file.write_text('{"prompt": "tell me"}\n' * 5)
-    return file
-
-
-def test_a_trace_is_replayed_in_its_own_time(engine_url: str, tmp_path: Any) -> None:
-    rng = random.Random(1)
-    times_ms = sorted(rng.randrange(0, 2000) for _ in range(30))
-    file = tmp_path / "trace.jsonl"
-    file.write_text(
-        "".join(
-            json.dumps({"timestamp": t, "input_length": 40, "output_length": 4, "hash_ids": [n]})
-            + "\n"
-            for n, t in enumerate(times_ms)
-        )
-    )
-    report = load(engine_url, "--trace", str(file), "--speed", "4", "--stream")
-    assert (report["requests"], report["errors"]) == (30, {})
-    assert report["tokens"] == {"prompt": 30 * 40, "cached": 0, "output": 30 * 4}
-    closed = load(engine_url, "--trace", str(untimed(tmp_path)), "--concurrency", "2")
-    assert (closed["requests"], closed["late_ms"]["count"]) == (5, 0)
-    assert closed["connections"]["opened"] == 2
-    length_s = (times_ms[-1] - times_ms[0]) / 4000
-    assert length_s <= report["elapsed_s"] < length_s + 1
+def test_a_bad_trace_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": "soon", "hash_ids": [1]}\n')
+    done = run("--url", "http://127.0.0.1:1", "--trace", str(trace), status=2)
+    assert re.fullmatch(r"load: .*trace.jsonl:1: expected .*\n", done.stderr)

@@ -1,155 +1,216 @@
-"""The load client against a server whose delays, framing and faults are known."""
+"""A stage of the load client against a server whose delays, framing and faults are known."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
-import itertools
 import json
-import re
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.load import Options, Results, run
-from bench.load.schedule import parse_rate
+import bench.load.client
+from bench.load.client import Client
+from bench.load.options import Options
+from bench.load.run import Run
+from bench.load.slo import Slo
+from bench.load.tally import Tally
+from bench.load.workload import Request
+from tests.load_server import PLAIN, STREAM_HEAD, chunks, delta, load, stage, stream
 
-Answer = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
-
-PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-STREAM_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-EVENT = b"9\r\ndata: x\n\n\r\n"
-END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
-MS = 1000
-
-
-async def measure(answer: Answer, **options: object) -> Results:
-    """Run the load client against a server that calls `answer(number, writer)` per request."""
-    numbers = itertools.count()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", head)
-                assert length is not None
-                body = await reader.readexactly(int(length[1]))
-                if isinstance(answer, Recorder):
-                    answer.bodies.append(body)
-                await answer(next(numbers), writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        url = f"http://127.0.0.1:{port}"
-        return await run(Options(url=url, duration_s=30, **options))  # type: ignore[arg-type]
+LOAD = Path(bench.load.client.__file__).parent
+MS = 1_000_000
 
 
-def values_us(tally: Any) -> list[int]:
-    """What a Tally holds, in order; exact below 131 ms."""
-    return [us for us, count in enumerate(tally.fine) for _ in range(count)]
+# ---- one connection, with a clock of our own
 
 
-async def test_a_closed_loop_sends_so_many_and_times_each() -> None:
-    delays_ms = [2, 4, 6, 8, 30]
+class Stand:
+    """What a Client asks of its Run, with time standing still."""
 
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(delays_ms[number % 5] / 1000)
+    def __init__(self) -> None:
+        self.now = 5_000 * MS
+        self.tally = Tally()
+        self.slo = Slo("ttft:10ms,itl:5ms")
+        self.verify = False
+        self.sent = b""
+
+    def clock(self) -> int:
+        return self.now
+
+    def on_connected(self, client: Client) -> None: ...
+    def on_answer(self, client: Client, request: Request) -> None: ...
+    def get_extra_info(self, name: str) -> None: ...
+    def close(self) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+
+def connected() -> tuple[Stand, Client]:
+    stand = Stand()
+    client = Client(stand)
+    client.connection_made(stand)  # type: ignore[arg-type]
+    return stand, client
+
+
+def test_the_client_is_compiled() -> None:
+    assert bench.load.client.__file__.endswith(".so"), "run `make build`"
+
+
+def test_percentiles_are_those_of_the_distribution() -> None:
+    stand, client = connected()
+    chance = random.Random(7)
+    latencies = [round(chance.lognormvariate(3, 1) * MS) for _ in range(1000)]
+    for latency in latencies:
+        client.send(Request(b"x", "chat", False), 0 or stand.now, stand.tally)
+        stand.now += latency
+        client.data_received(PLAIN)
+    ordered = sorted(latencies)
+    counts = stand.tally.latency
+    for q in (0.5, 0.9, 0.99, 0.999):
+        assert counts.quantile(q) == pytest.approx(ordered[round(q * 1000) - 1], rel=0.002)
+    assert (counts.count, counts.largest) == (1000, ordered[-1])
+
+
+def test_a_stream_has_a_first_token_gaps_and_time_per_token() -> None:
+    stand, client = connected()
+    head, _, rest = stream(4).partition(b"\r\n\r\n")
+    client.send(Request(b"x", "chat", True), stand.now, stand.tally)
+    stand.now += 8 * MS
+    client.data_received(head + b"\r\n\r\n")  # no token yet: TTFT goes on
+    for at, gap in zip(range(4), (1, 2, 3, 4), strict=True):
+        stand.now += gap * MS
+        client.data_received(chunks(delta(at)))
+    client.data_received(rest[len(chunks(*map(delta, range(4)))) :])
+    tally = stand.tally
+    assert (tally.finished, tally.errors, tally.good) == (1, {}, 1)
+    assert tally.ttft.total == 9 * MS
+    assert (tally.itl.count, tally.itl.total, tally.itl.largest) == (3, 9 * MS, 4 * MS)
+    assert tally.tpot.total == 3 * MS
+    assert (tally.events, tally.content_events, tally.output_tokens) == (6, 4, 4)
+
+
+def test_events_that_come_at_once_are_one_gap() -> None:
+    stand, client = connected()
+    client.send(Request(b"x", "chat", True), stand.now, stand.tally)
+    client.data_received(STREAM_HEAD + chunks(delta(0)))
+    stand.now += 50 * MS
+    client.data_received(chunks(*map(delta, range(1, 9))))
+    assert (stand.tally.itl.count, stand.tally.itl.total) == (1, 50 * MS)
+    assert (stand.tally.content_events, stand.tally.content_segments) == (9, 2)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_stream_is_counted_by_events_however_it_is_cut(size: int) -> None:
+    stand, client = connected()
+    whole = stream(5)
+    client.send(Request(b"x", "chat", True), stand.now, stand.tally)
+    for start in range(0, len(whole), size):
+        client.data_received(whole[start : start + size])
+    assert (stand.tally.finished, stand.tally.events, stand.tally.errors) == (1, 7, {})
+    assert stand.tally.ttft.count == 1
+
+
+def test_a_bound_missed_by_one_gap_is_no_good_request() -> None:
+    for gap_ms, good in ((5, 1), (6, 0)):
+        stand, client = connected()
+        whole = stream(3)
+        end = whole.index(delta(1))
+        client.send(Request(b"x", "chat", True), stand.now, stand.tally)
+        client.data_received(whole[:end])
+        stand.now += gap_ms * MS
+        client.data_received(whole[end:])
+        assert (stand.tally.finished, stand.tally.good) == (1, good)
+
+
+def test_no_time_is_taken_from_a_clock_that_people_set() -> None:
+    """The report's date is for people; nothing else may know the wall clock."""
+    forbidden = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
+    found = {
+        path.name
+        for path in LOAD.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and (getattr(node.value, "id", getattr(node.value, "attr", "")), node.attr) in forbidden
+    }
+    assert found == {"report.py"}
+    assert Run.__init__.__kwdefaults__["clock"] is time.monotonic_ns
+
+
+# ---- stages
+
+
+async def test_measured_percentiles_are_the_servers_within_two_percent() -> None:
+    chance = random.Random(1)
+    delays_s = [chance.lognormvariate(0, 0.4) * 0.05 for _ in range(1000)]
+    really_ns: list[int] = []
+
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        begun = time.monotonic_ns()
+        await asyncio.sleep(delays_s[number])
         writer.write(PLAIN)
+        really_ns.append(time.monotonic_ns() - begun)
 
-    results = await measure(answer, concurrency=(2,), requests=10)
-    assert (results.started, results.finished, dict(results.errors)) == (10, 10, {})
-    # A timer may fire a millisecond early; nothing is faster than the delay it had.
-    pairs = zip(values_us(results.latency), sorted(delays_ms * 2), strict=True)
-    assert all(latency >= delay_ms * MS - MS for latency, delay_ms in pairs)
-    assert results.opened == 2
-
-
-async def test_an_open_loop_measures_from_the_scheduled_time() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(PLAIN)
-
-    results = await measure(answer, rate=parse_rate("500"), requests=20)
-    assert (results.finished, results.late.count) == (20, 20)
-    assert results.elapsed_s >= 19 / 500
-    assert results.latency.largest_us >= results.late.largest_us
+    results = await load(answer, concurrency="40", requests=1000)
+    ordered = sorted(really_ns)
+    assert results.tally.finished == 1000
+    for q in (0.5, 0.9, 0.99):
+        assert results.tally.latency.quantile(q) == pytest.approx(
+            ordered[round(q * 1000) - 1], rel=0.02
+        )
 
 
 async def test_an_open_loop_shows_the_queue_that_a_closed_loop_hides() -> None:
-    stall_s = 0.4
+    async def run(**given: object) -> list[float]:
+        start = time.monotonic()
+        turn = asyncio.Lock()
+        stalled = False
 
-    async def stalls_once(number: int, writer: asyncio.StreamWriter) -> None:
-        if number == 10:
-            stalled.append(asyncio.get_running_loop().time() + stall_s)
-        if stalled:
-            # The whole server stands still, as one does that collects garbage.
-            await asyncio.sleep(max(0.0, stalled[0] - asyncio.get_running_loop().time()))
-        writer.write(PLAIN)
+        async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+            nonlocal stalled
+            async with turn:
+                if not stalled and time.monotonic() - start > 0.12:
+                    stalled = True
+                    await asyncio.sleep(0.24)
+            writer.write(PLAIN)
 
-    def over_half_the_stall(results: Results) -> int:
-        return sum(results.latency.coarse[int(stall_s * 500_000) >> 10 :])
+        results = await load(answer, duration_s=0.6, **given)
+        latency = results.tally.latency
+        assert latency.largest >= 235 * MS
+        return [latency.quantile(q) / MS for q in (0.5, 0.8, 0.9)]
 
-    stalled: list[float] = []
-    closed = await measure(stalls_once, requests=100)
-    assert over_half_the_stall(closed) == 1
-    stalled = []
-    opened = await measure(stalls_once, rate=parse_rate("100"), requests=100)
-    # Of the 40 that were due meanwhile, half waited for more than half of it.
-    assert 18 <= over_half_the_stall(opened) <= 23
-
-
-async def test_a_stream_is_counted_by_events_however_it_is_cut() -> None:
-    whole = STREAM_HEAD + EVENT * 5 + END
-
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        size = (1, 7, len(whole))[number]
-        for start in range(0, len(whole), size):
-            writer.write(whole[start : start + size])
-            await writer.drain()
-            await asyncio.sleep(0)
-
-    results = await measure(answer, stream=True, requests=3)
-    assert (results.finished, results.events, dict(results.errors)) == (3, 18, {})
-    assert results.ttft.count == 3
-    assert results.ttft.sum_us <= results.latency.sum_us
-
-
-async def test_gaps_between_events_are_times_between_segments() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(STREAM_HEAD + EVENT)
-        for _ in range(3):
-            await asyncio.sleep(0.01)
-            writer.write(EVENT)
-        writer.write(END)
-
-    results = await measure(answer, stream=True, requests=1)
-    assert sum(us >= 8 * MS for us in values_us(results.gap)) == 3
-
-
-def token_stream(contents: int, billed: int) -> bytes:
-    """An answer of one token an event, and what its usage says they were."""
-    events = [b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'] * contents
-    events.append(b'data: {"choices":[],"usage":{"completion_tokens":%d}}\n\n' % billed)
-    chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
-    return STREAM_HEAD + b"".join(chunks) + END
+    _, p80, p90 = await run(rate="200")
+    # 40 % of all arrivals met the stall, their waits spread evenly from 240 ms down to 0.
+    assert p80 == pytest.approx(120, abs=50)
+    assert p90 == pytest.approx(180, abs=50)
+    # One request of a closed loop met it, and the others were never sent.
+    assert (await run(concurrency="1"))[-1] < 50
 
 
 @pytest.mark.parametrize(
-    ("came", "kind"), [(4, None), (3, "lost events"), (5, "duplicated events")]
+    ("sent", "kind"),
+    [
+        ([0, 1, 3, 4, 5], "events lost"),
+        ([0, 1, 2, 2, 3, 4, 5], "events duplicated"),
+        ([0, 1, 2, 3, 4, 5], None),
+    ],
 )
-async def test_events_that_are_lost_or_come_twice_are_errors(came: int, kind: str | None) -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(token_stream(came if number == 1 else 4, 4))
+async def test_lost_and_duplicated_events_are_found(sent: list[int], kind: str | None) -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        assert b"include_usage" in body
+        writer.write(stream(6, sent if number == 3 else None))
 
-    results = await measure(answer, stream=True, verify=True, requests=3)
-    assert dict(results.errors) == ({kind: 1} if kind else {})
-    assert results.finished == (2 if kind else 3)
+    results = await load(answer, stream=True, include_usage=True, verify=True, requests=8)
+    assert results.tally.errors == ({kind: 1} if kind else {})
+    assert results.tally.finished == (7 if kind else 8)
+
+
+ERROR_EVENT = b'data: {"error":{"message":"no"}}\n\n'
 
 
 @pytest.mark.parametrize(
@@ -157,94 +218,104 @@ async def test_events_that_are_lost_or_come_twice_are_errors(came: int, kind: st
     [
         (b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", "status 503"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", "truncated"),
-        (STREAM_HEAD + EVENT, "truncated"),
+        (STREAM_HEAD + chunks(delta(0)), "truncated"),
+        (STREAM_HEAD + chunks(delta(0)) + b"0\r\n\r\n", "stream without its end"),
+        (STREAM_HEAD + chunks(ERROR_EVENT) + b"0\r\n\r\n", "error event"),
         (b"", "disconnected"),
-        (STREAM_HEAD + b'14\r\ndata: {"error": 1}\n\n\r\n0\r\n\r\n', "error event"),
-        (STREAM_HEAD + EVENT + b"0\r\n\r\n", "no [DONE]"),
-        (PLAIN + b"HTTP/1.1 200 OK\r\n\r\n", "surplus bytes"),
+        (PLAIN, "no event stream"),
+        (PLAIN + b"!", "surplus bytes"),
     ],
 )
 async def test_errors_are_counted_by_kind(answer_bytes: bytes, kind: str) -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(answer_bytes)
         writer.close()
 
-    results = await measure(answer, stream=True, requests=1)
-    assert dict(results.errors) == {kind: 1}
+    results = await load(answer, requests=1, stream=True)
+    assert (results.tally.errors, results.tally.finished) == ({kind: 1}, 0)
 
 
-async def test_what_is_no_http_is_said_to_be_malformed() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+async def test_bytes_that_are_no_answer_are_said() -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n")
 
-    results = await measure(answer, requests=1)
-    [kind] = results.errors
-    assert kind.startswith("malformed: ")
+    results = await load(answer, requests=1)
+    (kind,) = results.tally.errors
+    assert kind.startswith("malformed answer: expected")
 
 
 async def test_a_body_that_ends_with_the_connection_is_whole() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.0 200 OK\r\n\r\ndata: x\n\ndata: [DONE]\n\n")
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n{}")
         writer.close()
 
-    results = await measure(answer, stream=True, requests=3)
-    assert (results.finished, results.events, dict(results.errors)) == (3, 6, {})
+    results = await load(answer, requests=3)
+    assert (results.tally.finished, results.tally.errors) == (3, {})
+    assert results.tally.opened >= 3
+
+
+async def test_an_open_loop_keeps_its_schedule() -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(PLAIN)
+
+    results = await load(answer, rate="500", requests=20)
+    tally = results.tally
+    assert (tally.finished, tally.late.count, results.unsent) == (20, 20, 0)
+    assert results.elapsed_s >= 19 / 500
+    assert tally.latency.largest >= tally.late.largest
+
+
+async def test_the_warm_up_is_sent_and_not_counted() -> None:
+    seen = 0
+
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
+        writer.write(PLAIN)
+
+    results = await load(answer, rate="100", warmup_s=0.2, duration_s=0.2)
+    assert (results.tally.started, results.tally.finished, seen) == (20, 20, 40)
+    assert results.window["finished"] <= 20
+
+
+async def test_a_conversation_carries_the_servers_own_words() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        bodies.append(json.loads(body))
+        writer.write(stream(2))
+
+    results = await load(answer, stream=True, turns=3, prompt="hm?", requests=4)
+    assert results.tally.errors == {}
+    said = [[m["content"] for m in body["messages"]] for body in bodies]
+    turn = ["hm?", "w0w1"]
+    assert said == [["hm?"], [*turn, "hm?"], [*turn, *turn, "hm?"], ["hm?"]]
 
 
 async def test_nobody_listening_is_an_error_and_an_end(free_port: Callable[[], int]) -> None:
-    results = await run(Options(url=f"http://127.0.0.1:{free_port()}", concurrency=(3,)))
-    assert dict(results.errors) == {"connect: Connection refused": 3}
-    rate = parse_rate("100")
-    results = await run(Options(url=f"http://127.0.0.1:{free_port()}", rate=rate, requests=2))
-    assert (results.finished, results.missed) == (0, 2)
+    url = f"http://127.0.0.1:{free_port()}"
+    results = await stage(Options(url=url, concurrency="3"))
+    assert results.tally.errors == {"connect: Connection refused": 3}
+    results = await stage(Options(url=url, rate="100", requests=2))
+    assert results.tally.errors == {"connect: Connection refused": 2}
+
+
+async def test_a_process_without_a_share_sends_nothing(free_port: Callable[[], int]) -> None:
+    options = Options(url=f"http://127.0.0.1:{free_port()}", rate="100", requests=1, processes=2)
+    assert [(await stage(options, (i, 2))).tally.started for i in range(2)] == [1, 0]
 
 
 async def test_a_request_without_an_answer_is_given_up() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        return
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if number == 1:
+            writer.write(PLAIN)
 
-    results = await measure(answer, requests=1, timeout_s=0.01)
-    assert dict(results.errors) == {"timeout": 1}
-
-
-async def test_requests_of_the_warm_up_are_not_counted() -> None:
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.01)
-        writer.write(PLAIN)
-
-    results = await measure(answer, requests=40, warmup_s=0.2)
-    assert 10 <= results.finished <= 25
-    assert results.latency.count == results.finished
+    results = await load(answer, requests=2, timeout_s=0.1)
+    assert (results.tally.errors, results.tally.finished) == ({"timeout": 1}, 1)
 
 
-async def test_the_turns_of_a_conversation_follow_each_other() -> None:
-    results = await measure(recorded := Recorder(), requests=6, turns=3, distinct=2)
-    assert results.finished == 6
-    told = [json.loads(body)["messages"] for body in recorded.bodies]
-    assert [len(messages) for messages in told] == [1, 3, 5] * 2
-    assert told[1][:1] == told[0]
-    assert told[2][:3] == told[1]
+async def test_what_is_in_flight_after_the_grace_is_unfinished() -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None: ...
 
-
-async def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = time.time
-    jumped = itertools.count()
-
-    async def answer(number: int, writer: asyncio.StreamWriter) -> None:
-        monkeypatch.setattr(time, "time", lambda: real() + (-1) ** next(jumped) * 86_400)
-        writer.write(PLAIN)
-
-    results = await measure(answer, requests=20)
-    assert results.finished == results.latency.count == 20
-    assert results.latency.largest_us < 5_000_000
-    assert results.elapsed_s < 5
-
-
-class Recorder:
-    """Answers every request, and keeps its body."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    async def __call__(self, number: int, writer: asyncio.StreamWriter) -> None:
-        writer.write(PLAIN)
+    results = await load(answer, concurrency="2", duration_s=0.1, grace_s=0.1)
+    assert results.tally.errors == {"unfinished": 2}
