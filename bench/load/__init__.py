@@ -19,6 +19,7 @@ from bench.load.crew import Died, run_crew
 from bench.load.live import progress
 from bench.load.options import Options, read_options
 from bench.load.report import build_report, show
+from bench.load.run import tls_context
 from bench.load.traces import BadTrace
 from bench.load.workload import build_request, plan
 
@@ -28,7 +29,9 @@ __all__ = ["Options", "build_request", "main"]
 def main(argv: list[str]) -> int:
     options, path, wanted = read_options(argv)
     try:
-        next(plan(options))  # what can't be read is said before anything is started
+        # What can't be read is said before anything is started.
+        next(plan(options))
+        tls_context(options)
         with progress(options, wanted and path != "-") as on_second:
             stages = run_crew(options, on_second)
         if not stages:

@@ -23,7 +23,7 @@ ROWS = 12
 """Seconds that the table shows."""
 
 COLUMNS = {
-    "s": "at_s", "requests/s": "requests", "events/s": "events", "in flight": "in_flight",
+    "s": "at_s", "req/s": "requests", "events/s": "events", "in flight": "in_flight",
     "errors": "errors", "p50 ms": "latency_p50_ms", "p99 ms": "latency_p99_ms",
     "TTFT p50": "ttft_p50_ms", "TTFT p99": "ttft_p99_ms", "ITL p99": "itl_p99_ms",
 }  # fmt: skip
@@ -53,11 +53,16 @@ def line_of(row: dict[str, Any]) -> str:
 
 def table_of(options: Options, results: Results) -> Any:
     load = f"{results.rate:g} requests/s" if results.rate else f"{results.concurrency} connections"
-    table = Table(title=f"{options.url}  {load}  (Ctrl-C: the report so far)")
-    for title in COLUMNS:
-        table.add_column(title, justify="right")
+    # Without lines between them all columns fit the 80 of a terminal.
+    table = Table(
+        title=f"{options.url}  {load}  (Ctrl-C: the report so far)",
+        caption="\n".join(f"{n:,} x {kind}" for kind, n in sorted(results.tally.errors.items())),
+        caption_style="red",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for column in COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in results.rows[-ROWS:]:
         table.add_row(*(cell(row[name]) for name in COLUMNS.values()))
-    for kind, count in sorted(results.tally.errors.items()):
-        table.add_row("", "", "", "", cell(count), kind, style="red")
     return table

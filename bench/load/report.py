@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ CEILING_SHARE = 0.7
 
 WAITED_SHARE = 0.2
 """Of the run in which the client was ready and had no core: others ran on it."""
+
+SHORT_S = 0.2
+"""What is over sooner was mostly start and end, and says nothing of how busy the client is."""
 
 LONGEST_NS = 3_600_000_000_000
 
@@ -113,17 +117,18 @@ def figures(options: Options, results: Results) -> dict[str, Any]:
 
 def client(results: Results) -> dict[str, Any]:
     """How much of itself the client used, and what it could do at most by that measure."""
-    pairs = zip(results.cpu_s, results.busy_s, strict=True)
-    share = max((cpu_s / busy_s for cpu_s, busy_s in pairs if busy_s), default=0.0)
-    waits = zip(results.waited_s, results.busy_s, strict=True)
-    waited = max((waited_s / busy_s for waited_s, busy_s in waits if busy_s), default=0.0)
-    scale = results.elapsed_s * share
+    # Of the whole stage: a process with little to do is over soon, and was all start until then.
+    busy_s = max(results.busy_s, default=0.0) or math.inf
+    share = max(results.cpu_s, default=0.0) / busy_s
+    waited = max(results.waited_s, default=0.0) / busy_s
+    # CPU was counted in the warm-up, too; requests were not.
+    cpu_s = results.elapsed_s * sum(results.cpu_s) / busy_s
     return {
         "processes": len(results.cpu_s),
         "cpu_share": round(share, 4),
         "waited_share": round(waited, 4),
-        "ceiling_requests_per_s": ratio(results.tally.finished, scale, 0),
-        "ceiling_events_per_s": ratio(results.tally.events, scale, 0),
+        "ceiling_requests_per_s": ratio(results.tally.finished, cpu_s, 0),
+        "ceiling_events_per_s": ratio(results.tally.events, cpu_s, 0),
     }
 
 
@@ -131,12 +136,13 @@ def warnings_of(found: dict[str, Any], options: Options) -> list[str]:
     """What a reader of the figures must know before believing them."""
     said = []
     used = found["client"]
-    if used["cpu_share"] > CEILING_SHARE:
+    long = found["elapsed_s"] >= SHORT_S
+    if long and used["cpu_share"] > CEILING_SHARE:
         said.append(
             f"the client used {used['cpu_share']:.0%} of its core (limit {CEILING_SHARE:.0%}): "
             "these figures are its own, not the server's; add --processes, or lower the load"
         )
-    if used["waited_share"] > WAITED_SHARE:
+    if long and used["waited_share"] > WAITED_SHARE:
         said.append(
             f"the client waited for a core {used['waited_share']:.0%} of the time, and its waiting "
             "is in every figure: give it a core of its own (taskset)"

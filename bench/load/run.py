@@ -31,6 +31,9 @@ __all__ = ["Run"]
 
 SECOND_NS = 1_000_000_000
 
+TIMER_S = 0.002
+"""The loop's timer that ends a stage may be 1 ms early, and the one that sends a request late."""
+
 BURST = 64
 """Requests that may be sent in a row when they are overdue, before answers are looked at."""
 
@@ -113,9 +116,9 @@ class Run:
         self._stop_ns = self._measure_ns + round(options.duration_s * SECOND_NS)
         wait_s = max(0.0, (start_ns - self.clock()) / 1e9)
         ticking = self._loop.create_task(self._tick())
-        ending = self._loop.call_later(
-            wait_s + options.warmup_s + options.duration_s, self.stop_sending
-        )
+        # A schedule ends by itself; its last request is not to be cut off.
+        end_s = wait_s + options.warmup_s + options.duration_s + TIMER_S * self._open_loop
+        ending = self._loop.call_later(end_s, self.stop_sending)
         watching = self._loop.create_task(self._expire())
         self._start(start_ns, wait_s)
         limit_s = wait_s + options.warmup_s + options.duration_s + options.grace_s
@@ -402,9 +405,13 @@ class Run:
 
 
 def tls_context(options: Options) -> ssl.SSLContext | None:
+    """Return what https needs; raises ValueError when `--ca` is no certificate."""
     if urlsplit(options.url).scheme != "https":
         return None
-    context = ssl.create_default_context(cafile=options.ca or None)
+    try:
+        context = ssl.create_default_context(cafile=options.ca or None)
+    except OSError as error:
+        raise ValueError(f"--ca: expected a file of PEM certificates ({error})") from None
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -124,7 +125,7 @@ def test_interrupted_it_says_what_it_has(start_engine: Callable[..., Engine]) ->
     child.send_signal(signal.SIGINT)
     output, errors = child.communicate()
     guard.cancel()
-    assert first.startswith("s 0  requests/s "), first
+    assert first.startswith("s 0  req/s "), first
     assert (child.returncode, "Traceback" in errors) == (0, False)
     assert re.match(r"\d+ requests in [1-9]\.\d+ s: ", output), output
     assert "unfinished" not in output
@@ -147,6 +148,27 @@ async def test_it_speaks_tls(start_engine: Callable[..., Engine], tmp_path: Path
     assert (await stage(Options(url, requests=8, insecure=True))).tally.finished == 8
     refused = await stage(Options(url, requests=8))
     assert refused.tally.errors == {"tls: CERTIFICATE_VERIFY_FAILED": 1}
+
+
+def test_a_file_that_holds_no_certificate_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none\n")
+    done = run("--url", "https://127.0.0.1:1", "--ca", str(tmp_path / "ca.pem"), status=2)
+    assert re.fullmatch(r"load: --ca: expected a file of PEM certificates .*\n", done.stderr)
+
+
+def test_a_terminal_shows_a_table_while_it_runs(engine: Engine) -> None:
+    controller, terminal = os.openpty()
+    done = subprocess.run(
+        [*COMMAND, "--url", engine.url, "--rate", "40", "--stream", "--duration", "2.2"],
+        stdout=subprocess.PIPE, stderr=terminal, timeout=30, text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = os.read(controller, 65536).decode()
+    os.close(controller)
+    assert done.returncode == 0
+    for title in ("in flight", "40 requests/s", "req/s", "events/s", "TTFT p99", "ITL p99"):
+        assert title in shown
+    assert re.search(r"^latency +[\d.]+", done.stdout, re.M)
 
 
 def test_a_bad_trace_is_one_line_and_no_traceback(tmp_path: Path) -> None:

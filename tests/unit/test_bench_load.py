@@ -217,6 +217,7 @@ ERROR_EVENT = b'data: {"error":{"message":"no"}}\n\n'
     ("answer_bytes", "kind"),
     [
         (b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", "status 503"),
+        (b"HTTP/1.1 302 No\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", "status 302"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", "truncated"),
         (STREAM_HEAD + chunks(delta(0)), "truncated"),
         (STREAM_HEAD + chunks(delta(0)) + b"0\r\n\r\n", "stream without its end"),
@@ -263,6 +264,17 @@ async def test_an_open_loop_keeps_its_schedule() -> None:
     assert (tally.finished, tally.late.count, results.unsent) == (20, 20, 0)
     assert results.elapsed_s >= 19 / 500
     assert tally.latency.largest >= tally.late.largest
+
+
+async def test_a_rate_beyond_the_client_ends_in_time_and_says_so() -> None:
+    async def answer(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(PLAIN)
+
+    options = {"rate": "1000000", "duration_s": 0.1, "grace_s": 0.5}
+    results = await load(answer, **options)
+    assert results.tally.started + results.unsent == 100_000
+    assert results.unsent > 0
+    assert 0 < results.elapsed_s < 5
 
 
 async def test_the_warm_up_is_sent_and_not_counted() -> None:

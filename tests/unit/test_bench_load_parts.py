@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import random
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 from hdrh.histogram import HdrHistogram
+from rich.console import Console
 
 from bench.load.bodies import KINDS, build_body, build_head, text_of_answer
 from bench.load.counts import CELLS, Counts, middle
 from bench.load.lengths import Lengths
+from bench.load.live import table_of
 from bench.load.options import Options, read_options
+from bench.load.report import build_report
+from bench.load.results import Results
 from bench.load.schedule import arrivals
 from bench.load.slo import Slo
 from bench.load.traces import BadTrace, read_prompts
@@ -322,6 +327,37 @@ def test_the_public_traces_are_read_whole() -> None:
 
 
 # ---- texts
+
+
+@pytest.mark.parametrize(("cpu_s", "elapsed_s", "warned"), [(0.6, 1.0, False), (0.8, 1.0, True),
+    (0.08, 0.1, False)])  # fmt: skip
+def test_a_client_that_is_its_own_bottleneck_says_so(
+    cpu_s: float, elapsed_s: float, warned: bool
+) -> None:
+    results = Results(8, 0.0, elapsed_s)
+    results.tally.finished = 10_000
+    end = {"waited_s": 0.0, "elapsed_s": elapsed_s, "unsent": 0, "abandoned": 0}
+    results.end(end | {"cpu_s": cpu_s, "busy_s": elapsed_s})
+    # Another, without a share of the load: its short life counts for what it was.
+    results.end(end | {"cpu_s": 0.0, "busy_s": 0.0, "elapsed_s": 0.0})
+    report = build_report(Options("http://127.0.0.1:1", concurrency="8"), [results])
+    assert report["client"]["cpu_share"] == pytest.approx(cpu_s / elapsed_s)
+    assert report["client"]["ceiling_requests_per_s"] == pytest.approx(10_000 / cpu_s, rel=1e-3)
+    assert any("of its core" in warning for warning in report["warnings"]) == warned
+
+
+def test_a_terminal_of_80_columns_holds_the_table() -> None:
+    results = Results(64, 0.0)
+    times = dict.fromkeys(("latency_p50_ms", "ttft_p50_ms", "ttft_p99_ms", "itl_p99_ms"), 345.67)
+    counts = {"requests": 36_712, "events": 680_123, "in_flight": 256, "errors": 3}
+    results.rows = [{"at_s": 12, **counts, **times, "latency_p99_ms": 1234.56}]
+    results.tally.errors["disconnected when reused"] = 3
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_of(Options("http://127.0.0.1:4000"), results))
+    shown = console.export_text()
+    assert "\u2026" not in shown
+    for cell in ("in flight", "ITL p99", "680,123", "1,234.56", "3 x disconnected when reused"):
+        assert cell in shown
 
 
 def test_words_are_a_text_of_their_own_for_each_mark() -> None:
