@@ -59,7 +59,7 @@ class Worker:
             begun = time.monotonic()
             await run.go(start_ns)
             end: dict[str, Any] = {
-                "cpu_s": time.process_time() - cpu_s,
+                "cpu_s": time.process_time() - cpu_s - run.polled_ns / 1e9,
                 "waited_s": waited() - waited_s,
                 "busy_s": time.monotonic() - begun,
                 "elapsed_s": run.elapsed_s,
