@@ -14,10 +14,12 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,12 @@ SCHEMA = "fastgate-compare/1"
 QUICK_SCALE = 0.34
 """Makes a second out of three: enough to see whether something is badly off."""
 
+FEWEST = 2
+"""Rounds: of one alone nobody knows the spread."""
+
 SHORT = ("footprint", "stream_paced", "plain_c64", "stream_flat", "ttft_50rps")
-"""What is measured unless other figures are named: six peers, three rounds, in ten minutes. Memory
-comes first: of a peer that has done nothing yet.
+"""What is measured unless other figures are named: six peers, two or three rounds, in ten minutes.
+Memory comes first: of a peer that has done nothing yet.
 """
 
 
@@ -54,12 +59,22 @@ def measure(stand: Stand, figure: str, running: Running, scale: float) -> Measur
 
 
 def run_rounds(
-    stand: Stand, peers: list[Peer], figures: list[str], rounds: int, scale: float
-) -> tuple[Rounds, dict[str, str]]:
-    """Measure all; a peer that fails at a figure is left out of it. Returns the failures, too."""
+    stand: Stand,
+    peers: list[Peer],
+    figures: list[str],
+    rounds: int,
+    scale: float,
+    limit_s: float = math.inf,
+) -> tuple[Rounds, dict[str, str], int]:
+    """Measure all; a peer that fails at a figure is left out of it. Returns the failures, too, and
+    how many rounds there were: after FEWEST, none is begun that might end after `limit_s`.
+    """
     taken: Rounds = {}
     failures: dict[str, str] = {}
+    begun = [time.monotonic()]
     for number in range(rounds):
+        if number >= FEWEST and 2 * begun[-1] - begun[-2] - begun[0] > limit_s:
+            break
         for peer in peers:
             print(f"round {number + 1}/{rounds}: {peer.name}", file=sys.stderr, flush=True)
             wanted = [figure for figure in figures if f"{figure} {peer.name}" not in failures]
@@ -70,7 +85,8 @@ def run_rounds(
                     taken.pop((figure, peer.name), None)
                 else:
                     taken.setdefault((figure, peer.name), []).append(measured)
-    return taken, failures
+        begun.append(time.monotonic())
+    return taken, failures, len(begun) - 1
 
 
 def _one_round(
@@ -92,7 +108,13 @@ def _one_round(
                 yield figure, error
 
 
-def compare(names: list[str], figures: list[str], rounds: int, scale: float) -> dict[str, Any]:
+def compare(
+    names: list[str],
+    figures: list[str],
+    rounds: int,
+    scale: float,
+    limit_s: float = math.inf,
+) -> dict[str, Any]:
     """Run a whole comparison; returns its report. Raises Failed."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -104,7 +126,7 @@ def compare(names: list[str], figures: list[str], rounds: int, scale: float) -> 
         print(f"{name} is left out: it is not installed; {hint}", file=sys.stderr)
     with pinned(cores[0]), start_engine(*ENGINE_OPTIONS, core=cores[0]) as (pid, port):
         stand = Stand(pid, port, (cores[0], cores[1]))
-        taken, failures = run_rounds(stand, peers, figures, rounds, scale)
+        taken, failures, rounds = run_rounds(stand, peers, figures, rounds, scale, limit_s)
     return {
         "schema": SCHEMA,
         "machine": machine(),
@@ -177,7 +199,9 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("--only", default="direct,nginx,fastgate", metavar="A,B", help=", ".join(peer_names()))
     add("--figures", default=",".join(SHORT), metavar="F,G", help=f"of {', '.join(FIGURES)}")
-    add("--rounds", type=int, default=3)
+    add("--rounds", type=int, default=3, help="at most (default: %(default)s)")
+    limit = f"begin no round that may end later, after the first {FEWEST} (default: %(default)g)"
+    add("--minutes", type=float, default=10.0, metavar="M", help=limit)
     add("--quick", action="store_true", help="a third of the time for each; for a first look")
     add("--json", default="", metavar="FILE")
     add("--html", default="", metavar="FILE", help="one self-contained page")
@@ -190,6 +214,7 @@ def main(argv: list[str]) -> int:
             options.figures.split(","),
             options.rounds,
             QUICK_SCALE if options.quick else 1.0,
+            options.minutes * 60,
         )
     except (Failed, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
