@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Stage files of the data plane, compiled as they stand: pure-Python mode, a .pxd beside each.
-COMPILED = ["fastgate/config", "fastgate/gateway", "fastgate/upstream"]
+COMPILED = ["fastgate/config", "fastgate/gateway", "fastgate/tokens", "fastgate/upstream"]
 if "--inplace" in sys.argv:
     # The load client is compiled in a checkout; it is no part of what is installed.
     COMPILED.append("bench/load")

@@ -68,3 +68,12 @@ cdef class Rates:
     cdef int _check(self) except -1
     # The card that holds at a time; before the first one's, the first.
     cdef const Card* at(self, long long time_us) noexcept nogil
+    cpdef unsigned long long version(self, long long time_us) noexcept
+    # For the data plane: no keywords, no objects. UNKNOWN where cost_nano() says None.
+    cpdef long long charge_nano(
+        self, long long time_us, long long prompt, long long cached, long long cache_write,
+        long long completion, long long reasoning, long long images, long long duration_ns,
+    ) noexcept
+    cpdef long long most_nano(
+        self, long long time_us, long long prompt, long long completion, long long n
+    ) noexcept

@@ -26,6 +26,20 @@ class Rates:
 
     def version(self, time_us: int) -> int:
         """Return what tells this price from others: 64 bits."""
+    def charge_nano(
+        self,
+        time_us: int,
+        prompt: int,
+        cached: int,
+        cache_write: int,
+        completion: int,
+        reasoning: int,
+        images: int,
+        duration_ns: int,
+    ) -> int:
+        """Return what cost_nano() does for one request, -1 for None: what the data plane calls."""
+    def most_nano(self, time_us: int, prompt: int, completion: int, n: int) -> int:
+        """Return what max_cost_nano() does, -1 for None."""
     def cost_nano(
         self,
         time_us: int,

@@ -10,7 +10,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.limits cimport LLONG_MAX
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -178,8 +178,29 @@ cdef class Rates:
             i -= 1
         return self._cards + i
 
-    def version(self, long long time_us):
+    cpdef unsigned long long version(self, long long time_us) noexcept:
         return self.at(time_us).version
+
+    cpdef long long charge_nano(
+        self, long long time_us, long long prompt, long long cached, long long cache_write,
+        long long completion, long long reasoning, long long images, long long duration_ns,
+    ) noexcept:
+        cdef Usage usage
+        memset(&usage, 0, sizeof(usage))
+        usage.prompt = prompt
+        usage.cached = cached
+        usage.cache_write = cache_write
+        usage.completion = completion
+        usage.reasoning = reasoning
+        usage.images = images
+        usage.requests = 1
+        usage.duration_ns = duration_ns
+        return cost_nano(self.at(time_us), &usage)
+
+    cpdef long long most_nano(
+        self, long long time_us, long long prompt, long long completion, long long n
+    ) noexcept:
+        return max_cost_nano(self.at(time_us), prompt, completion, n)
 
     def cost_nano(
         self, long long time_us, long long prompt=0, long long cached=0, long long cache_write=0,

@@ -19,6 +19,10 @@ cdef class Principal:
     cdef public str shown
     cdef public list narrowed
     cdef public dict aliases
+    cdef public str user_id
+    cdef public str organization_id
+    cdef public list tags
+    cdef public dict bookings
     cdef public list routes
     cdef public str blocked
     cdef public long long expires_unix_ms

@@ -41,6 +41,12 @@ class Principal:
         """When set, a model must be allowed by each of these: the key, its team, its user, ..."""
         self.aliases: dict[str, str] = {}
         """Model names of its own."""
+        self.user_id = ""
+        self.organization_id = ""
+        self.tags: list[str] = []
+        """Of the key and its team: on every row of theirs."""
+        self.bookings: dict[object, object] = {}
+        """Where its requests are booked; the data plane's own."""
         self.routes: list[str] = []
         """What it may ask for; empty: everything."""
         self.blocked = ""

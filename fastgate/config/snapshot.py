@@ -113,6 +113,8 @@ class Snapshot:
             ]
             principal.all_models, principal.names = False, frozenset()
         principal.aliases = key.aliases
+        principal.user_id, principal.organization_id = key.user_id, key.organization_id
+        principal.tags = key.tags
         principal.routes = key.allowed_routes
         principal.blocked = key.blocked
         principal.expires_unix_ms = int(key.expires_unix_s * 1000)

@@ -268,6 +268,8 @@ class Attempts:
             # Not a deployment (the control process): nothing to try instead.
             self._tell(context)
             return
+        if self.pipeline.book is not None:
+            self.pipeline.book.attempt(context, reason, now_ns)
         self.leave(context, -2 if connect else -1)
         if blamed:
             self._judge(context, target, now_ns, status, connect, retry_after_s)

@@ -1,6 +1,8 @@
 cimport cython
 
+from fastgate._core.cost cimport Rates
 from fastgate._core.http1 cimport NameSet
+from fastgate.gateway.estimate cimport Estimate
 from fastgate._core.histo cimport Counter, Histogram
 from fastgate.upstream.pool cimport Pool
 
@@ -37,6 +39,7 @@ cdef class Target:
 cdef class Choice:
     cdef public Target target
     cdef public str model
+    cdef public Rates rates
 
 
 @cython.final
@@ -46,6 +49,7 @@ cdef class Plan:
     cdef public str label
     cdef public list choices
     cdef public list fallbacks
+    cdef public Estimate estimate
     cdef public Counter input_tokens
     cdef public Counter output_tokens
     cdef public dict durations

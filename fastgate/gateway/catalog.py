@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from fastgate._core.cost import Rates
 from fastgate._core.http1 import NameSet
+from fastgate.gateway.estimate import Estimate
 from fastgate.upstream.origin import Origin
 
 if TYPE_CHECKING:
@@ -92,6 +94,9 @@ class Choice:
     def __init__(self, target: Target, model: str) -> None:
         self.target = target
         self.model = model
+        data = target.deployment.rates if target.deployment.model == model else b""
+        self.rates = Rates(data) if data else None
+        """What the model costs there; None: unknown."""
 
 
 class Plan:
@@ -104,6 +109,7 @@ class Plan:
         """For metrics: the configured name, so that what clients send makes no new series."""
         self.choices = choices
         self.fallbacks: list[str] = []
+        self.estimate = Estimate()
         self.input_tokens: Any = None
         self.output_tokens: Any = None
         self.durations: dict[str, Any] = {}
@@ -140,6 +146,9 @@ class Catalog:
             Choice(self.targets[deployment.id], upstream_model)
             for deployment, upstream_model in route.deployments
         ]
+        for choice in choices:
+            if "*" in choice.target.deployment.model:
+                self.worker.rates.ask(choice)
         for choice, weight in zip(choices, _weights(choices), strict=True):
             choice.target.weight = weight
         plan = Plan(model, route.group, choices)

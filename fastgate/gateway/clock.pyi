@@ -3,3 +3,6 @@ def monotonic_ns() -> int:
 
 def unix_ms() -> int:
     """Return milliseconds since 1970 by the wall clock: for people and ids, never for waiting."""
+
+def unix_us() -> int:
+    """Return microseconds since 1970 by the wall clock: for rows of the spend log."""

@@ -14,6 +14,13 @@ cpdef long long monotonic_ns() noexcept:
     return <long long>at.tv_sec * 1000000000 + at.tv_nsec
 
 
+cpdef long long unix_us() noexcept:
+    """Microseconds since 1970 by the wall clock."""
+    cdef timespec at
+    clock_gettime(CLOCK_REALTIME, &at)
+    return <long long>at.tv_sec * 1000000 + at.tv_nsec // 1000
+
+
 cpdef long long unix_ms() noexcept:
     """Milliseconds since 1970, as the wall clock has it: for people and ids, never for waiting."""
     cdef timespec at

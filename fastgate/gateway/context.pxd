@@ -4,7 +4,8 @@ from fastgate._core.histo cimport Counter, Histogram
 from fastgate._core.http1 cimport RequestReader
 from fastgate._core.sse cimport Scanner
 from fastgate.config.principal cimport Principal
-from fastgate.gateway.catalog cimport Catalog, Plan, Target
+from fastgate.gateway.booking cimport Booking
+from fastgate.gateway.catalog cimport Catalog, Choice, Plan, Target
 from fastgate.gateway.endpoint cimport Endpoint
 from fastgate.upstream.connection cimport Connection
 from fastgate.upstream.pool cimport Pool
@@ -53,6 +54,12 @@ cdef class Context:
     cdef public bint strip_usage
     cdef public bint wants_strip
     cdef public long long max_tokens
+    cdef public long long n
+    cdef public bint noted
+    cdef public Py_ssize_t user_start
+    cdef public Py_ssize_t user_end
+    cdef public Py_ssize_t metadata_start
+    cdef public Py_ssize_t metadata_end
     # authenticate
     cdef public object snapshot
     cdef public Catalog catalog
@@ -66,6 +73,7 @@ cdef class Context:
     cdef public long long reserved_tokens
     # route
     cdef public Plan plan
+    cdef public Choice choice
     cdef public Target target
     cdef public str upstream_model
     cdef public Py_ssize_t target_limit_entry
@@ -78,6 +86,12 @@ cdef class Context:
     cdef public list tried
     cdef public list trail
     cdef public long long routed_ns
+    # book
+    cdef public Booking booking
+    cdef public bint booked
+    cdef public long long prompt_estimate
+    cdef public long long progress_booked_ns
+    cdef public long long spend_nano
     # forward
     cdef public Connection connection
     cdef public Pool pool

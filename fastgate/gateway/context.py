@@ -102,6 +102,14 @@ class Context:
     wants_strip: bool
     """strip_usage as it was before an answer turned out to be no event stream."""
     max_tokens: int
+    n: int
+    """Answers asked for."""
+    noted: bool
+    """The body names a user or metadata; where in it, -1: not there."""
+    user_start: int
+    user_end: int
+    metadata_start: int
+    metadata_end: int
     # authenticate
     snapshot: Any
     """The Snapshot that this request started with, and keeps; and what the worker made of
@@ -120,6 +128,8 @@ class Context:
     reserved_tokens: int
     # route
     plan: Any
+    choice: Any
+    """The Choice whose target it is; None: not a deployment."""
     target: Any
     upstream_model: Any
     """The model name that the target is sent."""
@@ -137,6 +147,16 @@ class Context:
     trail: list[tuple[str, str]] | None
     """What failed before: (deployment id, reason)."""
     routed_ns: int
+    # book
+    booking: Any
+    """The Booking that its row is one of."""
+    booked: bool
+    """Reserved in the spend journal, and not settled."""
+    prompt_estimate: int
+    """In tokens."""
+    progress_booked_ns: int
+    spend_nano: int
+    """What it cost, once settled; -1: unknown."""
     # forward
     connection: Any
     pool: Any
@@ -196,6 +216,10 @@ class Context:
         self.upload_read = True
         self.keep_alive = True
         self.max_tokens = -1
+        self.n = 1
+        self.user_start = -1
+        self.metadata_start = -1
+        self.spend_nano = -1
         self.limit_entry = -1
         self.target_limit_entry = -1
         self.retries_left = -1

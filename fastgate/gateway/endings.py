@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from fastgate.errors import LimitExceeded
 from fastgate.gateway.clock import monotonic_ns
 from fastgate.gateway.endpoint import LOCAL
+from fastgate.gateway.flow import Flow
 from fastgate.gateway.limit import settle
 from fastgate.gateway.record import tokens_used
 from fastgate.gateway.respond import error_body, response
-from fastgate.upstream.connection import Sink
 
 if TYPE_CHECKING:
     from fastgate.errors import GatewayError
@@ -26,16 +26,21 @@ __all__ = ["Endings"]
 _log = logging.getLogger("fastgate.pipeline")
 
 
-class Endings(Sink):
+class Endings(Flow):
     """The part of the pipeline that ends requests."""
 
     def __init__(self, worker: Any, limits: Any, recorder: Any) -> None:
+        super().__init__()
         self.worker = worker
         self.limits = limits
         self.recorder = recorder
-        self.attempts: Any = None
-        self.active: set[Context] = set()
-        """Requests that have a head and no end yet."""
+        self.book: Any = None
+        """The Book; None: nothing is put on record."""
+
+    def settle(self, context: Context, now_ns: int) -> None:
+        """Stage book: what the request came to is on record before the client has its last byte."""
+        if context.booked:
+            self.book.settle(context, now_ns)
 
     def complete(self, context: Context, reusable: bool) -> None:
         """Stages meter, record, settle: the answer has been passed on to its end."""
@@ -96,6 +101,7 @@ class Endings(Sink):
         if context.target is not None:
             fields += context.target.fields
         keep_alive = context.keep_alive and context.upload_read
+        self.settle(context, monotonic_ns())
         reader = context.reader
         context.downstream.write(
             response(
@@ -138,6 +144,7 @@ class Endings(Sink):
             return
         context.finished = True
         self.active.discard(context)
+        self.settle(context, now_ns)
         settle(context, self.limits, now_ns, tokens_used(context))
         if (context.endpoint is not None and context.endpoint.kind < LOCAL) or context.error_kind:
             try:

@@ -12,6 +12,10 @@ cdef class Endpoint:
     cdef readonly str protocol
     cdef readonly bint public
     cdef readonly bint injects_usage
+    cdef readonly str call_type
+    cdef readonly bint makes_images
+    cdef readonly bint metered
+    cdef readonly bint generates
 
 
 @cython.final

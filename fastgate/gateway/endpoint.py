@@ -36,6 +36,10 @@ class Endpoint:
         protocol: str = "openai",
         public: bool = False,
         injects_usage: bool = False,
+        call_type: str = "",
+        makes_images: bool = False,
+        metered: bool = False,
+        generates: bool = False,
     ) -> None:
         self.name = name
         self.suffix = suffix
@@ -49,6 +53,14 @@ class Endpoint:
         """Needs no key."""
         self.injects_usage = injects_usage
         """Knows `stream_options.include_usage`."""
+        self.call_type = call_type
+        """LiteLLM's name for it, in rows of the spend log."""
+        self.makes_images = makes_images
+        """`n` of them, which may have a price by piece."""
+        self.metered = metered or generates
+        """Tokens are what it costs: where an answer does not say how many, they are estimated."""
+        self.generates = generates
+        """There are tokens in its answers, too."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
@@ -64,16 +76,41 @@ class Match:
 
 
 _FORWARDED = (
-    Endpoint("chat/completions", "/chat/completions", injects_usage=True),
-    Endpoint("completions", "/completions", injects_usage=True),
-    Endpoint("embeddings", "/embeddings"),
-    Endpoint("responses", "/responses"),
-    Endpoint("messages", "/messages", protocol="anthropic"),
-    Endpoint("moderations", "/moderations"),
-    Endpoint("rerank", "/rerank"),
-    Endpoint("images/generations", "/images/generations"),
-    Endpoint("audio/speech", "/audio/speech"),
-    Endpoint("audio/transcriptions", "/audio/transcriptions", kind=FORM),
+    Endpoint(
+        "chat/completions",
+        "/chat/completions",
+        injects_usage=True,
+        call_type="acompletion",
+        generates=True,
+    ),
+    Endpoint(
+        "completions",
+        "/completions",
+        injects_usage=True,
+        call_type="atext_completion",
+        generates=True,
+    ),
+    Endpoint("embeddings", "/embeddings", call_type="aembedding", metered=True),
+    Endpoint("responses", "/responses", call_type="aresponses", generates=True),
+    Endpoint(
+        "messages",
+        "/messages",
+        protocol="anthropic",
+        call_type="anthropic_messages",
+        generates=True,
+    ),
+    Endpoint("moderations", "/moderations", call_type="amoderation"),
+    Endpoint("rerank", "/rerank", call_type="arerank"),
+    Endpoint(
+        "images/generations",
+        "/images/generations",
+        call_type="aimage_generation",
+        makes_images=True,
+    ),
+    Endpoint("audio/speech", "/audio/speech", call_type="aspeech"),
+    Endpoint(
+        "audio/transcriptions", "/audio/transcriptions", kind=FORM, call_type="atranscription"
+    ),
 )
 _BY_NAME = {endpoint.name.encode(): endpoint for endpoint in _FORWARDED}
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fastgate._core.http1 import ProtocolError, ResponseReader
+from fastgate._core.http1 import ProtocolError
 from fastgate.config import stored
 from fastgate.errors import GatewayError, Unavailable
+from fastgate.gateway.asking import ask_control
 
 if TYPE_CHECKING:
     from fastgate.config.principal import Principal
@@ -103,7 +104,8 @@ class Keys:
                 while changes != self._changes:
                     # What changes while the answer is on its way may not be in it.
                     changes = self._changes
-                    status, body = await self._get(f"/internal/keys/{digest.hex()}")
+                    path = f"/internal/keys/{digest.hex()}"
+                    status, body = await ask_control(self._control, path)
             if status == 200:
                 assert self._compile is not None
                 self._remember(digest, self._compile(stored.decode(body)))
@@ -126,23 +128,3 @@ class Keys:
         if len(self._known) >= _MAX_KNOWN:
             self._known.pop(next(iter(self._known))).revoked = True
         self._known[digest] = principal
-
-    async def _get(self, path: str) -> tuple[int, bytes]:
-        reader, writer = await asyncio.open_unix_connection(self._control)
-        try:
-            lines = f"GET {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\n\r\n"
-            writer.write(lines.encode())
-            answer = ResponseReader()
-            body = b""
-            while not answer.complete:
-                data = await reader.read(65536)
-                if not data:
-                    answer.feed_eof()
-                    break
-                at = 0 if answer.head is not None else answer.feed_head(data, 0)
-                if 0 <= at < len(data):
-                    answer.feed_body(data, at)
-                    body += answer.payload(data)
-            return answer.status, body
-        finally:
-            writer.close()

@@ -1,6 +1,6 @@
 cimport cython
 
-from fastgate._core.jscan cimport BodyScan
+from fastgate._core.jscan cimport BodyScan, Place
 from fastgate.gateway.context cimport Context
 
 
@@ -8,4 +8,5 @@ from fastgate.gateway.context cimport Context
 cdef class Peek:
     cdef readonly BodyScan scan
     cdef public Context owner
+    @cython.locals(scan=BodyScan, user=Place, metadata=Place)
     cpdef look(self, Context context)

@@ -45,6 +45,12 @@ class Peek:
             raise BadRequest("expected a `model` in the request body", param="model")
         context.stream = scan.stream == 1
         context.max_tokens = max(scan.max_tokens, scan.max_completion_tokens)
+        context.n = max(1, scan.n)
+        user = scan.user_at  # type: ignore[attr-defined]  # a C field
+        metadata = scan.metadata_at  # type: ignore[attr-defined]
+        context.user_start, context.user_end = user.start, user.end
+        context.metadata_start, context.metadata_end = metadata.start, metadata.end
+        context.noted = context.user_start >= 0 or context.metadata_start >= 0
         context.strip_usage = context.wants_strip = (
             context.stream and context.endpoint.injects_usage and scan.include_usage != 1
         )

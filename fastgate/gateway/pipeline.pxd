@@ -25,7 +25,7 @@ cdef int PHASE_BODY, PHASE_CONNECT, PHASE_ERROR_BODY, PHASE_HEAD
 cdef int CONTROL, FORM, JSON, LOCAL
 cdef int CONTENT, EVENTS
 cdef Py_ssize_t HELD_BYTES, JOIN_BYTES
-cdef long long HELD_NS
+cdef long long PROGRESS_NS
 
 cdef class Pipeline(Endings):
     cdef public Catalog catalog
@@ -35,8 +35,6 @@ cdef class Pipeline(Endings):
     cdef public object keys
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence
-    cdef public long long stall_ns
-    cdef public long long ping_ns
     cdef public long long max_wait_ns
 
     @cython.locals(

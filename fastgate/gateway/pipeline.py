@@ -1,9 +1,9 @@
 """A request's way through the stages. Read it beside docs/life-of-a-request.md; one file per stage.
 
-    on_head       endpoint, authenticate         as soon as the head is there: a stranger's body is
-    not read on_request    peek, limit, route, forward    when the body is there on_upstream_data
-    relay                    for each segment of the answer complete      meter, record, settle
-    when the answer ended
+    on_head            endpoint, authenticate            as soon as the head is there
+    on_request         peek, limit, route, book, forward when the body is there
+    on_upstream_data   relay; settle                     for each segment of the answer; its last
+    complete           record                            when the answer ended
 
 The happy path is plain calls from data_received to transport.write: no coroutine, task or future.
 When something must be waited for (a connection, a retry), the same functions go on from a callback.
@@ -32,6 +32,7 @@ from fastgate.errors import (
 from fastgate.gateway import local
 from fastgate.gateway.attempts import Attempts
 from fastgate.gateway.authenticate import allowed, authenticate
+from fastgate.gateway.book import PROGRESS_NS
 from fastgate.gateway.clock import monotonic_ns, unix_ms
 from fastgate.gateway.context import (
     PHASE_BODY,
@@ -62,9 +63,8 @@ _MODEL = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}\Z")
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 
 # What may be held back of a stream before its first content, while another deployment could still
-# be asked; and how long: a client behind a proxy with a 15 s idle limit must see the pings.
+# be asked.
 HELD_BYTES = 64 * 1024
-HELD_NS = 10_000_000_000
 
 # Up to here head and body are joined by one copy, for one plain write; above, writev takes both.
 JOIN_BYTES = 64 * 1024
@@ -87,8 +87,6 @@ class Pipeline(Endings):
         self.attempts = Attempts(self)
         self.epoch = epoch
         self.sequence = 0
-        self.stall_ns = 0
-        self.ping_ns = 0
         self.max_wait_ns = 0
 
     # from downstream
@@ -237,8 +235,11 @@ class Pipeline(Endings):
         """Stages route and forward: one try at one deployment. Raises GatewayError."""
         now_ns = monotonic_ns()
         choice = self.router.choose(context, now_ns)
+        context.choice = choice
         context.upstream_model = choice.model
         context.counted = True
+        if self.book is not None and not context.booked:
+            self.book.open(context, now_ns)
         self.call(context, choice.target, now_ns)
 
     def call(self, context: Context, target: Any, now_ns: int) -> None:
@@ -343,6 +344,10 @@ class Pipeline(Endings):
             if scanner is not None and scanner.events != context.events:
                 context.events = scanner.events
                 context.progress_ns = now_ns
+                if context.booked and now_ns - context.progress_booked_ns > PROGRESS_NS:
+                    self.book.progress(context, now_ns)
+            if end >= 0:
+                self.settle(context, now_ns)
             out = frame(context, reader, data, start, end)
             if out:
                 context.bytes_out += len(out)
@@ -354,6 +359,8 @@ class Pipeline(Endings):
             if end < 0 and not scanner.error_seen and context.held_bytes < HELD_BYTES:
                 self._hold(context, frame(context, reader, data, start, end), now_ns)
                 return
+        if end >= 0:
+            self.settle(context, now_ns)
         if end >= 0 and context.held is None and not context.strip_usage:
             # All of the answer is here: its length is known, whatever framing it came in.
             if scanner is None or scanner.kind != EVENTS:
@@ -442,6 +449,7 @@ class Pipeline(Endings):
         """The answer ended where its connection did (RFC 9112 6.3, 8)."""
         if context.scanner is not None:
             context.scanner.feed_eof()
+        self.settle(context, monotonic_ns())
         rest = context.tail
         if context.chunked_out:
             rest = as_chunk(rest, True)
@@ -451,48 +459,3 @@ class Pipeline(Endings):
             context.bytes_out += len(rest)
             context.downstream.write(rest)
         self.complete(context, False)
-
-    # backpressure
-
-    def on_client_full(self, context: Context) -> None:
-        """The client takes no more: stop reading its answer."""
-        if context.connection is not None:
-            context.connection.pause()
-            if context.phase == PHASE_BODY:
-                # The upstream is not late while we don't listen; the client's own timeout runs.
-                context.deadline_ns = 0
-
-    def on_client_drained(self, context: Context) -> None:
-        if context.connection is not None:
-            context.connection.resume()
-            if context.phase == PHASE_BODY:
-                context.progress_ns = monotonic_ns()
-                context.deadline_ns = context.progress_ns + self.stall_ns
-
-    def on_upstream_full(self, context: Context) -> None:
-        if context.upload is not None:
-            context.downstream.pause_reading()
-
-    def on_upstream_drained(self, context: Context) -> None:
-        if context.upload is not None:
-            context.downstream.resume_reading()
-
-    # time
-
-    def sweep(self, now_ns: int) -> None:
-        """Act on what has taken too long. Called by the worker's sweeper."""
-        for context in [c for c in self.active if self._late(c, now_ns)]:
-            if not context.finished:
-                self.attempts.on_late(context, now_ns)
-
-    def _late(self, context: Context, now_ns: int) -> bool:
-        if 0 < context.deadline_ns < now_ns:
-            return True
-        if context.phase != PHASE_BODY:
-            return False
-        return (context.held is not None and now_ns - context.held_since_ns > HELD_NS) or (
-            context.deadline_ns > 0
-            and context.scanner is not None
-            and context.scanner.kind == EVENTS
-            and now_ns - context.progress_ns > self.ping_ns
-        )

@@ -26,6 +26,7 @@ cdef class Recorder:
 
     @cython.locals(counter=Counter)
     cpdef error(self, str source, str kind)
+    cpdef unpriced(self, Context context)
     cdef _remember(self, Context context, Sender last)
 
     @cython.locals(

@@ -84,6 +84,10 @@ class Recorder:
             )
         counter.add(1)
 
+    def unpriced(self, context: Context) -> None:
+        """Count a request whose cost is not known."""
+        self.metrics.counter("fastgate_unpriced_requests_total", model=context.plan.label).add(1)
+
     def _remember(self, context: Context, last: Sender) -> None:
         """Look up what a request counts under; most requests of a connection repeat the last
         one's.

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import random
 import resource
 import signal
@@ -25,16 +26,20 @@ import uvloop
 from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
+from fastgate.gateway.book import Book
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.keys import Keys
 from fastgate.gateway.pipeline import Pipeline
+from fastgate.gateway.rates import RatesLookup
 from fastgate.gateway.record import Recorder
 from fastgate.gateway.route import Router
 from fastgate.gateway.shared import Shared
+from fastgate.home import journal_home
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
 from fastgate.observe.access_log import AccessLog
+from fastgate.spend.segments import SpendJournal
 from fastgate.upstream.origin import Origin
 from fastgate.upstream.pool import Pool
 from fastgate.upstream.resolver import Resolver
@@ -81,6 +86,7 @@ class Worker(Shared):
         self.config: Any = None
         """Of the newest Snapshot; None: there was none yet."""
         self.log_target = ""
+        self.rates = RatesLookup(control)
         self.ended = asyncio.Event()
         self.on_drained: Callable[[], None] = lambda: None
         """Called when, while draining, there is no request left; perhaps more than once."""
@@ -162,6 +168,12 @@ class Worker(Shared):
         self.log = None if target == "off" else AccessLog(target, dropped.add)
         self.recorder.log = self.log
         self.recorder.lines = None if self.log is None else self.log.lines
+
+    def keep_books(self) -> None:
+        """Put every request on record from now on."""
+        epoch = int.from_bytes(os.urandom(8))
+        spend = SpendJournal(journal_home(), epoch, call_in_loop=self.loop.call_soon_threadsafe)
+        self.pipeline.book = Book(spend, self.recorder)
 
     # listeners
 
@@ -301,6 +313,9 @@ class Worker(Shared):
         await asyncio.sleep(0)
         if self.log is not None:
             self.log.close()
+        self.rates.close()
+        if self.pipeline.book is not None:
+            self.pipeline.book.spend.close()
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -359,6 +374,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     worker.on_drained = lambda: channel.send("drained")
     await configured.wait()
     if worker.config is not None and not worker.ended.is_set():
+        worker.keep_books()
         fds = [int(fd) for fd in arguments.listen_fd.split(",")]
         await worker.listen([socket.socket(fileno=fd) for fd in fds])
         channel.send("ready")

@@ -72,6 +72,9 @@ FAMILIES = {
     "fastgate_errors_total": Family(
         "counter", "Requests that failed, by whose fault it was.", ("source", "kind")
     ),
+    "fastgate_unpriced_requests_total": Family(
+        "counter", "Requests booked without a cost, for want of a price.", ("model",)
+    ),
     "fastgate_request_duration_seconds": Family(
         "histogram",
         "From a request's first byte to its answer's last.",

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SEGMENT_BYTES", "SYNC_RECORDS", "SpendJournal", "segment_name"]
 
-SEGMENT_BYTES = 64 * 1024 * 1024
-"""Some 200,000 requests, at about 300 bytes each."""
+SEGMENT_BYTES = 16 * 1024 * 1024
+"""Some 50,000 requests, at about 300 bytes each. A worker has two at a time, both allocated."""
 
 # What a power failure may take. PostgreSQL with synchronous_commit = off risks 0.6 s (three times
 # wal_writer_delay), Redis with appendfsync everysec 1 s. A sync takes 0.15 ms here, 4 ms at worst.

@@ -20,8 +20,6 @@ _FIRST_BYTES = 4 * _FIRST_TOKENS
 class Ratio:
     """What one model has shown so far. O(1) in time and space."""
 
-    __slots__ = ("_bytes", "_tokens")
-
     def __init__(self) -> None:
         self._bytes = _FIRST_BYTES
         self._tokens = _FIRST_TOKENS
