@@ -75,6 +75,7 @@ cdef class Reader:
     cpdef Py_ssize_t feed_body(self, bytes data, Py_ssize_t start) except -2
     cpdef bint started(self) noexcept               # some byte of a head has been fed
     cpdef bytes value(self, bytes lower_name)       # first field of that (lower-case) name, or None
+    cpdef bint has_any(self, NameSet names) noexcept
     cpdef Py_ssize_t span_start(self, Py_ssize_t index) except -1
     cpdef Py_ssize_t span_end(self, Py_ssize_t index) except -1
     cpdef bytes payload(self, bytes data)           # the spans of the last feed_body(), joined

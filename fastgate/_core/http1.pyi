@@ -115,6 +115,9 @@ class Reader:
     def value(self, lower_name: bytes) -> bytes | None:
         """Return the first field's value of that name (lower case), copied, or None."""
 
+    def has_any(self, names: NameSet) -> bool:
+        """Return whether there is a field of one of these names."""
+
     def items(self) -> list[tuple[bytes, bytes]]:
         """Return all fields in order, names as the peer wrote them."""
 

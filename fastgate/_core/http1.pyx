@@ -242,6 +242,19 @@ cdef class Reader:
                 return self._part(field.value_start, field.value_end)
         return None
 
+    cpdef bint has_any(self, NameSet names) noexcept:
+        cdef const unsigned char* p
+        cdef int i
+        if self.head is None or names is None:
+            return False
+        p = <const unsigned char*>PyBytes_AS_STRING(self.head)
+        for i in range(self.n_fields):
+            if names.contains(
+                p + self.fields[i].name_start, self.fields[i].name_end - self.fields[i].name_start
+            ):
+                return True
+        return False
+
     def items(self):
         cdef int i
         if self.head is None:

@@ -20,7 +20,7 @@ from fastgate.errors import Unavailable
 from fastgate.gateway.booking import booking
 from fastgate.gateway.clock import unix_us
 from fastgate.gateway.context import PHASE_BODY
-from fastgate.gateway.notes import noted
+from fastgate.gateway.notes import FIELDS, noted
 from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS
 from fastgate.spend.rows import (
@@ -112,6 +112,13 @@ class Book:
 
     def _note(self, context: Context) -> None:
         """Put the columns on record that few requests have."""
+        if not (
+            context.noted
+            or context.client_request_id
+            or context.principal.tags
+            or context.reader.has_any(FIELDS)
+        ):
+            return
         note = noted(context)
         if note and not self.journal.note(context.request_id, note) and self.spend.roll():
             self.journal.note(context.request_id, note)

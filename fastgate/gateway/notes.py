@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from fastgate._core.http1 import NameSet
+
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
 
-__all__ = ["noted"]
+__all__ = ["FIELDS", "noted"]
 
 # LiteLLM's names for them.
 _CUSTOMER = (b"x-litellm-customer-id", b"x-litellm-end-user-id")
 _SESSION = (b"x-litellm-session-id", b"x-litellm-trace-id")
 _TAGS = b"x-litellm-tags"
 _TRACE = b"traceparent"
+
+FIELDS = NameSet((*_CUSTOMER, *_SESSION, _TAGS, _TRACE))
+"""A request without these, `user` and `metadata` is noted only for its key's tags."""
 
 MAX_NAME = 256
 """Characters of an id or a tag; what is longer is cut there."""
@@ -27,13 +32,11 @@ MAX_METADATA_BYTES = 4096
 """As JSON; larger metadata is left out whole."""
 
 
-def noted(context: Context) -> bytes | None:
-    """Return a JSON object of such columns, None for most requests."""
+def noted(context: Context) -> bytes:
+    """Return a JSON object of such columns; empty when there are none."""
     reader = context.reader
     head = {name: reader.value(name) for name in (*_CUSTOMER, *_SESSION, _TAGS, _TRACE)}
     tags = context.principal.tags
-    if not (tags or context.noted or context.client_request_id or any(head.values())):
-        return None
     user = _part(context, context.user_start, context.user_end)
     metadata = _part(context, context.metadata_start, context.metadata_end)
     if not isinstance(metadata, dict):
@@ -47,7 +50,8 @@ def noted(context: Context) -> bytes | None:
     }
     if metadata and len(orjson.dumps(metadata)) <= MAX_METADATA_BYTES:
         found["metadata"] = metadata
-    return orjson.dumps({name: value for name, value in found.items() if value})
+    present = {name: value for name, value in found.items() if value}
+    return orjson.dumps(present) if present else b""
 
 
 def _part(context: Context, start: int, end: int) -> Any:

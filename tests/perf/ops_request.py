@@ -7,14 +7,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from fractions import Fraction
+from typing import Any, cast
 
 from fastgate._core.fields import Lines
+from fastgate._core.journal import Journal, format_segment
 from fastgate.config.schema import Config, Deployment, Log, VirtualKey
 from fastgate.config.snapshot import encode
+from fastgate.gateway.book import Book
 from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.worker import Worker
 from fastgate.observe import memory as shared_memory
+from fastgate.spend.price import Price, encoded
 from fastgate.upstream.connection import Connection
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hello there, this is a prompt"}]}'
@@ -86,6 +90,26 @@ class Transport:
         return ("127.0.0.1", 1)
 
 
+class Files:
+    """A spend journal's segment, without a disk and the thread that syncs to it."""
+
+    def __init__(self) -> None:
+        segment = bytearray(4 * 1024 * 1024)
+        format_segment(segment, 1, 1)
+        self.journal = Journal()
+        self.journal.attach(segment)
+        self.synced_records = 1 << 60
+
+    def roll(self) -> bool:
+        return False
+
+    def wake(self) -> None:
+        pass
+
+
+PRICE = Price("test", {-1: {"input": Fraction(3, 10**6), "output": Fraction(15, 10**6)}})
+
+
 def _gateway() -> tuple[Downstream, Connection]:
     key_hash = hashlib.sha256(b"sk-0123456789abcdef").hexdigest()
     config = Config(
@@ -100,6 +124,7 @@ def _gateway() -> tuple[Downstream, Connection]:
                 base_path="/v1",
                 api_base="http://127.0.0.1:8000/v1",
                 auth_value=b"Bearer sk-upstream",
+                rates=encoded([(0, PRICE)]),
             )
         ],
         keys=[VirtualKey(key_hash=key_hash, rpm=10**9, tpm=10**12, max_parallel=10**6)],
@@ -109,6 +134,7 @@ def _gateway() -> tuple[Downstream, Connection]:
     worker = Worker(loop, shared_memory.open(shared_memory.create(1), 0), 0, "/nowhere")
     worker.apply(encode(config))
 
+    worker.pipeline.book = Book(cast("Any", Files()), worker.recorder)
     worker.recorder.lines = Lines(128 * 1024)
     worker.recorder.log = Emptied(worker.recorder.lines)
     pool = worker.pipeline.catalog.targets["engine-1"].pool

@@ -146,7 +146,7 @@ def test_on_a_full_disk_what_began_is_settled_and_nothing_more_begins(
     until(lambda: len(caplog.records) == 4)
     messages = [record.message for record in caplog.records]
     assert messages == ["no room for the spend journal", "the spend journal has room again"] * 2
-    assert not list(home.glob("*/.*"))
+    until(lambda: not list(home.glob("*/.*")))
 
 
 def settle_all(journal: Journal) -> None:
