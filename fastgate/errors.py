@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "AuthenticationError",
     "BadRequest",
+    "BudgetExceeded",
     "ConfigError",
     "Fault",
     "GatewayError",
@@ -105,6 +106,10 @@ class ModelDenied(GatewayError):
 
 class LimitExceeded(GatewayError):
     status, type, kind, source = 429, "throttling_error", "limited", "downstream"
+
+
+class BudgetExceeded(GatewayError):
+    status, type, kind, source = 400, "budget_exceeded", "budget", "downstream"
 
 
 class Unavailable(GatewayError):

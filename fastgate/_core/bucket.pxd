@@ -14,9 +14,9 @@
 # cooldown.
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastgate._core.table cimport Table
+from fastgate._core.table cimport SECOND_NS, SLOTS, EntryHead, Table
 
 cdef enum:
     WINDOW_SLOTS = 61       # one-second slots of a minute; why not 60: see bucket.pyx
@@ -26,15 +26,46 @@ cdef enum Refusal:
     REQUESTS = 1            # requests a minute
     TOKENS = 2              # tokens a minute
     PARALLEL = 3            # requests in flight
+    TOKENS_DAY = 4          # tokens a day; this and the rest: scopes.pxd
+    BUDGET = 5
+    LEASE = 6               # this machine's share is used up, not the limit or budget itself
+    FULL = 7                # a table has no room
 
 cdef struct Window:
     int64_t second                  # the newest that the ring holds
     int64_t sum
     int64_t slots[WINDOW_SLOTS]     # the count of second s is slots[s % WINDOW_SLOTS]
 
+cdef struct LimitEntry:
+    EntryHead head
+    int32_t in_flight[SLOTS]
+    Window requests
+    Window tokens
+    int64_t day                     # since 1970
+    int64_t day_tokens
+    uint32_t begun                  # has had a request
+    uint32_t leased                 # several machines share the limit: only what was granted is here
+    uint32_t wanted                 # refused for want of a lease: 1 requests, 2 tokens
+    int32_t remote_in_flight        # on other machines
+    int64_t credit_requests
+    int64_t credit_tokens
+
+# Kernels of windows, for those who lock the entry themselves.
+cdef inline int64_t second_of(int64_t now_ns) noexcept nogil:
+    return now_ns // SECOND_NS if now_ns > 0 else 0
+
+cdef void window_advance(Window* window, int64_t second) noexcept nogil
+cdef void window_add(Window* window, int64_t amount) noexcept nogil
+cdef void window_charge(Window* window, int64_t second, int64_t amount) noexcept nogil
+cdef void window_give_back(Window* window, int64_t second, int64_t amount) noexcept nogil
+cdef int64_t sum_of(int32_t* counts) noexcept nogil
+cdef void leave(int32_t* count) noexcept nogil
+
 
 @cython.final
 cdef class LimitTable(Table):
+    # Machines that share limits; 0: there are no leases. An entry begins with that part of each.
+    cdef public int shares
     # Reserve one request, `tokens` tokens and one place in flight, or nothing. A limit of -1: none.
     cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min,
                       int64_t tokens_per_min, int64_t parallel, int64_t tokens) except -1
@@ -46,6 +77,7 @@ cdef class LimitTable(Table):
     # Take a reservation back wholly: the request never went out.
     cpdef void cancel(self, Py_ssize_t entry, int64_t now_ns, int64_t reserved_ns,
                       int64_t tokens) noexcept
+    cpdef int64_t tokens_of_day(self, Py_ssize_t entry, int64_t day) noexcept
     cpdef int64_t requests_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
     cpdef int64_t tokens_used(self, Py_ssize_t entry, int64_t now_ns) noexcept
     # Over all workers.

@@ -33,6 +33,9 @@ class LimitTable(Table):
         """
     def cancel(self, entry: int, now_ns: int, reserved_ns: int, tokens: int) -> None:
         """Take back a reservation wholly: the request never went out."""
+    shares: int
+    """Machines that share limits; 0: there are no leases. An entry begins with that part."""
+    def tokens_of_day(self, entry: int, day: int) -> int: ...
     def requests_used(self, entry: int, now_ns: int) -> int: ...
     def tokens_used(self, entry: int, now_ns: int) -> int: ...
     def in_flight(self, entry: int) -> int:

@@ -95,12 +95,6 @@ cdef extern from *:
     int64_t debt_wait "fg_wait"(const Debt* debt, int64_t now_ns, int64_t capacity, int64_t rate,
                                 int64_t amount) noexcept nogil
 
-cdef struct LimitEntry:
-    EntryHead head
-    int32_t in_flight[SLOTS]
-    Window requests
-    Window tokens
-
 cdef struct BucketEntry:
     EntryHead head
     int64_t full_at_ns
@@ -117,10 +111,6 @@ cdef struct DeploymentEntry:
 
 
 # hot: begin
-cdef inline int64_t second_of(int64_t now_ns) noexcept nogil:
-    return now_ns // SECOND_NS if now_ns > 0 else 0
-
-
 cdef void window_advance(Window* window, int64_t second) noexcept nogil:
     """Let what is too old fall out."""
     cdef int64_t s
@@ -136,7 +126,7 @@ cdef void window_advance(Window* window, int64_t second) noexcept nogil:
         window.second = s
 
 
-cdef inline void window_add(Window* window, int64_t amount) noexcept nogil:
+cdef void window_add(Window* window, int64_t amount) noexcept nogil:
     window.slots[window.second % WINDOW_SLOTS] += amount
     window.sum += amount
 
@@ -201,7 +191,7 @@ cdef int64_t sum_of(int32_t* counts) noexcept nogil:
     return total
 
 
-cdef inline void leave(int32_t* count) noexcept nogil:
+cdef void leave(int32_t* count) noexcept nogil:
     # Not below 0: release_worker may have zeroed it.
     if load_count(count) > 0:
         add_count(count, -1)
@@ -229,6 +219,10 @@ cdef class LimitTable(Table):
             window_repair(&entry.requests)
             window_repair(&entry.tokens)
     # hot: end
+
+    cpdef int64_t tokens_of_day(self, Py_ssize_t entry, int64_t day) noexcept:
+        cdef LimitEntry* e = <LimitEntry*>self._at(entry)
+        return e.day_tokens if e != NULL and e.day == day else 0
 
     cpdef int reserve(self, Py_ssize_t entry, int64_t now_ns, int64_t requests_per_min,
                       int64_t tokens_per_min, int64_t parallel, int64_t tokens) except -1:

@@ -22,6 +22,7 @@ cpdef bytes answer_fields(
     long long requests_left,
     long long tokens_limit,
     long long tokens_left,
+    long long cost_nano,
 )
 
 

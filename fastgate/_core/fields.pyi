@@ -20,10 +20,11 @@ def answer_fields(
     requests_left: int,
     tokens_limit: int,
     tokens_left: int,
+    cost_nano: int,
 ) -> bytes:
     """Return our response header lines, `target_fields` among them, each ending in CRLF.
 
-    x-ratelimit-* lines are there for limits that are not below 0.
+    x-ratelimit-* lines, and that of the cost, are there for values that are not below 0.
     """
 
 @final

@@ -91,6 +91,19 @@ cdef inline char* put_limits(char* to, long long requests_limit, long long reque
     return to
 
 
+cdef inline char* put_cost(char* to, long long nano) noexcept nogil:
+    # In dollars, exactly.
+    cdef long long rest = nano % 1000000000
+    cdef int i
+    to = put(to, b"x-litellm-response-cost: ")
+    to = put_int(to, nano // 1000000000)
+    to[0] = b"."
+    for i in range(9, 0, -1):
+        to[i] = <char>(b"0"[0] + rest % 10)
+        rest //= 10
+    return put(to + 10, b"\r\n")
+
+
 cdef inline long long micros(long long ns) noexcept nogil:
     return 0 if ns < 0 else ns // 1000
 
@@ -121,7 +134,7 @@ cpdef bytes answer_fields(bytes request_id, bytes client_request_id, bytes targe
                           int attempts, long long authenticate_ns, long long route_ns,
                           long long connect_ns, long long upstream_ns, long long gateway_ns,
                           long long requests_limit, long long requests_left,
-                          long long tokens_limit, long long tokens_left):
+                          long long tokens_limit, long long tokens_left, long long cost_nano):
     """Our response header lines. `client_request_id` None: the client sent none."""
     cdef char text[ROOM]
     cdef char* id_text = PyBytes_AS_STRING(request_id)
@@ -145,6 +158,8 @@ cpdef bytes answer_fields(bytes request_id, bytes client_request_id, bytes targe
     to = put_ms(to, gateway_ns)
     to = put(to, b"\r\n")
     to = put_limits(to, requests_limit, requests_left, tokens_limit, tokens_left)
+    if cost_nano >= 0:
+        to = put_cost(to, cost_nano)
     cdef Py_ssize_t size = to - text
     cdef Py_ssize_t own = PyBytes_GET_SIZE(target_fields)
     cdef Py_ssize_t echo = 0

@@ -243,28 +243,21 @@ cdef class Reader:
         return None
 
     cpdef bint has_any(self, NameSet names) noexcept:
-        cdef const unsigned char* p
+        cdef Field* field
         cdef int i
-        if self.head is None or names is None:
-            return False
-        p = <const unsigned char*>PyBytes_AS_STRING(self.head)
-        for i in range(self.n_fields):
-            if names.contains(
-                p + self.fields[i].name_start, self.fields[i].name_end - self.fields[i].name_start
-            ):
+        for i in range(self.n_fields if self.head is not None else 0):
+            field = self.fields + i
+            if names.contains(<Bytes>PyBytes_AS_STRING(self.head) + field.name_start,
+                              field.name_end - field.name_start):
                 return True
         return False
 
     def items(self):
         cdef int i
-        if self.head is None:
-            return []
+        cdef Field* f = self.fields
         return [
-            (
-                self._part(self.fields[i].name_start, self.fields[i].name_end),
-                self._part(self.fields[i].value_start, self.fields[i].value_end),
-            )
-            for i in range(self.n_fields)
+            (self._part(f[i].name_start, f[i].name_end), self._part(f[i].value_start, f[i].value_end))
+            for i in range(self.n_fields if self.head is not None else 0)
         ]
 
     cdef bytes _part(self, Py_ssize_t start, Py_ssize_t end):
@@ -280,8 +273,7 @@ cdef class Reader:
 
     cdef Py_ssize_t _payload_bytes(self, bytes data) except -1:
         cdef Py_ssize_t total = 0
-        cdef Py_ssize_t end = 0
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, end = 0
         for i in range(self.n_spans):
             end = self.spans[i].end
             total += end - self.spans[i].start

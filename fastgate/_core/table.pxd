@@ -61,6 +61,8 @@ cdef class Table:
     cdef bint _reclaim(self, Py_ssize_t entry, int64_t now_ns) noexcept nogil
     # Found or claimed; -1: table full.
     cpdef Py_ssize_t entry(self, uint64_t key, int64_t now_ns) noexcept
+    # Found, and not claimed; -1: nobody has it.
+    cpdef Py_ssize_t find(self, uint64_t key) noexcept
     # That worker is dead.
     cpdef void release_worker(self, int worker) noexcept
 

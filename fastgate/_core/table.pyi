@@ -38,6 +38,8 @@ class Table:
         The index is good for 60 s, or for as long as the entry has something in flight. An entry
         that was not used for 120 s and has nothing in flight may be handed to another key.
         """
+    def find(self, key: int) -> int:
+        """Return the index of the key's entry; -1: it has none. Does not count as use."""
     def release_worker(self, worker: int) -> None:
         """Give back what a dead process had in flight and break its locks. O(capacity)
 

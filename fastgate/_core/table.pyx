@@ -193,6 +193,11 @@ cdef class Table:
         store_word(&self._head.lock, 0)
         return i
 
+    cpdef Py_ssize_t find(self, uint64_t key) noexcept:
+        if key == EMPTY or key == RECLAIMED:
+            key = ~key
+        return self._find(key)
+
     cpdef void release_worker(self, int worker) noexcept:
         cdef uint32_t holder
         cdef Py_ssize_t i

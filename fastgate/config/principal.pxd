@@ -1,5 +1,7 @@
 cimport cython
 
+from fastgate.config.scopes cimport Scoped
+
 
 @cython.final
 cdef class Principal:
@@ -11,12 +13,11 @@ cdef class Principal:
     cdef public bint all_models
     cdef public frozenset names
     cdef public tuple patterns
-    cdef public long long rpm
-    cdef public long long tpm
-    cdef public long long max_parallel
-    cdef public bint limited
-    cdef public unsigned long long limit_key
     cdef public str shown
+    cdef public Scoped scoped
+    cdef public dict by_group
+    cdef public object stored
+    cdef public list everywhere
     cdef public list narrowed
     cdef public dict aliases
     cdef public str user_id
@@ -28,3 +29,5 @@ cdef class Principal:
     cdef public long long expires_unix_ms
     cdef public bint revoked
     cdef public bytes log_members
+
+    cpdef Scoped scoped_for(self, str group)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from fastgate.config.scopes import Scoped, of_key, of_stored
+
 if TYPE_CHECKING:
     from fastgate.config.schema import VirtualKey
+    from fastgate.config.stored import Budget, StoredKey
 
 __all__ = ["ALL_MODELS", "Principal"]
 
 ALL_MODELS = frozenset({"*", "all-proxy-models"})
 """Entries of a key's `models` that stand for every model."""
 
+MAX_GROUPS = 1_000
+"""Remembered by a key; wildcards have any number of them."""
+
 
 class Principal:
-    """Who a key stands for, and what it may do. Limits of -1 are none."""
+    """Who a key stands for, and what it may do."""
 
     def __init__(self, key: VirtualKey, *, is_admin: bool = False) -> None:
         self.alias = key.alias
@@ -29,14 +35,16 @@ class Principal:
         self.names: frozenset[str] = frozenset()
         """Model names it may ask for, access groups and aliases resolved."""
         self.patterns: tuple[str, ...] = ()
-        self.rpm = key.rpm
-        self.tpm = key.tpm
-        self.max_parallel = key.max_parallel
-        self.limited = max(self.rpm, self.tpm, self.max_parallel) >= 0
-        self.limit_key = int.from_bytes(self.key_hash[:8], "big")
-        """64 bits of the hash: the entry of this key in the shared limit table."""
         self.shown = key.alias or f"sk-...{key.key_hash[-4:]}"
         """What stands for it in messages."""
+        self.scoped: Scoped | None = of_key(key, self.shown)
+        """What its requests must fit; None: nothing limits them."""
+        self.by_group: dict[str, Scoped | None] | None = None
+        """The same by model group, where that makes a difference; made when first asked for."""
+        self.stored: StoredKey | None = None
+        """As control told; None: a key of the configuration."""
+        self.everywhere: list[Budget] = []
+        """Budgets that hold for every key."""
         self.narrowed: list[Principal] | None = None
         """When set, a model must be allowed by each of these: the key, its team, its user, ..."""
         self.aliases: dict[str, str] = {}
@@ -57,6 +65,17 @@ class Principal:
         """Its key changed: to be looked up again."""
         self.log_members = _log_members(self.alias or key.key_hash[:16], self.team)
         """Its part of an access log line: JSON members, each with a comma behind it."""
+
+    def scoped_for(self, group: str) -> Scoped | None:
+        """Return what requests for the model group `group` must fit; None: nothing."""
+        if self.by_group is None:
+            return self.scoped
+        if group not in self.by_group:
+            if len(self.by_group) >= MAX_GROUPS:
+                self.by_group.clear()
+            assert self.stored is not None
+            self.by_group[group] = of_stored(self.stored, self.shown, group, self.everywhere)
+        return self.by_group[group]
 
     def __repr__(self) -> str:
         return f"Principal({self.shown!r})"

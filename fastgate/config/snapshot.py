@@ -18,6 +18,7 @@ from fastgate.config.patterns import expand, is_plain, literal_length, star
 from fastgate.config.patterns import matches as pattern_matches
 from fastgate.config.principal import Principal
 from fastgate.config.schema import Config, Deployment, VirtualKey
+from fastgate.config.scopes import of_stored
 from fastgate.config.stored import StoredKey
 
 __all__ = ["Group", "Principal", "Route", "Snapshot", "decode", "encode"]
@@ -115,6 +116,13 @@ class Snapshot:
         principal.aliases = key.aliases
         principal.user_id, principal.organization_id = key.user_id, key.organization_id
         principal.tags = key.tags
+        principal.stored = key
+        if any(scope.model_rpm or scope.model_tpm for scope in key.scopes) or any(
+            budget.model for budget in key.budgets
+        ):
+            principal.by_group = {}
+        else:
+            principal.scoped = of_stored(key, principal.shown, "", principal.everywhere)
         principal.routes = key.allowed_routes
         principal.blocked = key.blocked
         principal.expires_unix_ms = int(key.expires_unix_s * 1000)

@@ -10,7 +10,7 @@ import msgspec
 
 from fastgate.config.schema import VirtualKey
 
-__all__ = ["Scope", "StoredKey", "decode", "encode"]
+__all__ = ["Budget", "Scope", "StoredKey", "decode", "encode"]
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,27 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     model_max_budget: dict[str, object] = {}
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent in one window of one scope."""
+
+    kind: str
+    """key | team | team_member | user | customer | organization | tag | key_model | provider |
+    global"""
+    id: str
+    """Of a member `TEAM/USER`, of a key's model `HASH/MODEL`; empty: global."""
+    duration: str = ""
+    """Empty: the window whose balance stands in the scope's own row."""
+    cap_nano_usd: int = -1
+    """-1: none, only a soft one."""
+    soft_nano_usd: int = -1
+    spent_nano_usd: int = 0
+    """In the present window, as far as it is in the store."""
+    resets_unix_s: float = 0.0
+    """0: never."""
+    model: str = ""
+    """The model group that it is for; empty: all."""
+
+
 class StoredKey(VirtualKey, frozen=True, kw_only=True):
     """A key of the store. `key_hash` is the one to book under: for a key that was regenerated and
     is still in its grace period, the hash of its successor.
@@ -59,6 +80,7 @@ class StoredKey(VirtualKey, frozen=True, kw_only=True):
     tags: list[str] = []
     allowed_routes: list[str] = []
     scopes: list[Scope] = []
+    budgets: list[Budget] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -99,14 +99,14 @@ class Book:
         """Return where requests like this one are booked."""
         principal = context.principal
         choice = context.choice
-        key = (choice, context.endpoint)
+        key = (choice, context.endpoint, context.scoped)
         found: Booking | None = principal.bookings.get(key)
         rates = choice.rates
         version = 0 if rates is None else rates.version(wall_us)
         if found is None or found.rates is not rates or found.version != version:
             if len(principal.bookings) >= MAX_BOOKINGS:
                 principal.bookings.clear()
-            found = booking(principal, context.plan.group, choice, context.endpoint, version)
+            found = booking(context, version)
             principal.bookings[key] = found
         return found
 

@@ -11,6 +11,4 @@ cdef class Booking:
     cdef readonly unsigned long long version
 
 
-cpdef Booking booking(
-    object principal, str group, object choice, object endpoint, unsigned long long version
-)
+cpdef Booking booking(object context, unsigned long long version)

@@ -10,6 +10,7 @@ from fastgate._core.journal import Columns
 
 if TYPE_CHECKING:
     from fastgate._core.cost import Rates
+    from fastgate.gateway.context import Context
 
 __all__ = ["Booking", "booking"]
 
@@ -24,25 +25,26 @@ class Booking:
         self.version = version
 
 
-def booking(principal: Any, group: str, choice: Any, endpoint: Any, version: int) -> Booking:
-    """Return where requests of `principal` for `choice` of `group` are booked. `version`: of the
-    price that holds now.
-    """
+def booking(context: Context, version: int) -> Booking:
+    """Return where requests like this one are booked. `version`: of the price that holds now."""
+    principal, choice, scoped = context.principal, context.choice, context.scoped
     rates = choice.rates
     deployment = choice.target.deployment
-    values = {
+    values: dict[str, Any] = {
         "key_hash": principal.key_hash.hex(),
         "key_alias": principal.alias,
         "team_id": principal.team,
         "user_id": principal.user_id,
         "organization_id": principal.organization_id,
-        "model_group": group,
+        "model_group": context.plan.group,
         "model": choice.model,
         "deployment_id": deployment.id,
         "provider": deployment.provider,
         "api_base": deployment.api_base,
-        "call_type": endpoint.call_type,
+        "call_type": context.endpoint.call_type,
         "price_version": "" if rates is None else f"{version:016x}",
+        # What is charged in shared memory, for the drain to take over.
+        "budgets": [] if scoped is None else [[b.kind, b.id, b.duration] for b in scoped.budgets],
     }
     present = {name: value for name, value in values.items() if value}
     return Booking(Columns(orjson.dumps(present)), rates, version)

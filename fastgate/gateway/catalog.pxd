@@ -54,6 +54,11 @@ cdef class Plan:
     cdef public Counter output_tokens
     cdef public dict durations
 
+    @cython.locals(choice=Choice, rates=Rates, most="long long")
+    cpdef Py_ssize_t most_nano(
+        self, long long wall_us, long long prompt, long long completion, long long n
+    ) except -2
+
 
 @cython.final
 cdef class Catalog:

@@ -114,6 +114,15 @@ class Plan:
         self.output_tokens: Any = None
         self.durations: dict[str, Any] = {}
 
+    def most_nano(self, wall_us: int, prompt: int, completion: int, n: int) -> int:
+        """Return the most that a request can cost at its dearest deployment; -1: nobody knows."""
+        most = -1
+        for choice in self.choices:
+            rates = choice.rates
+            if rates is not None:
+                most = max(most, rates.most_nano(wall_us, prompt, completion, n))
+        return most
+
 
 class Catalog:
     """The targets and plans of one Snapshot."""

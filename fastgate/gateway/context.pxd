@@ -3,7 +3,9 @@ cimport cython
 from fastgate._core.histo cimport Counter, Histogram
 from fastgate._core.http1 cimport RequestReader
 from fastgate._core.sse cimport Scanner
+from fastgate._core.scopes cimport Held
 from fastgate.config.principal cimport Principal
+from fastgate.config.scopes cimport Scoped
 from fastgate.gateway.booking cimport Booking
 from fastgate.gateway.catalog cimport Catalog, Choice, Plan, Target
 from fastgate.gateway.endpoint cimport Endpoint
@@ -68,9 +70,8 @@ cdef class Context:
     cdef public bint asking
     cdef public long long authenticated_ns
     # limit
-    cdef public Py_ssize_t limit_entry
-    cdef public long long reserved_ns
-    cdef public long long reserved_tokens
+    cdef public Scoped scoped
+    cdef public Held held_scopes
     # route
     cdef public Plan plan
     cdef public Choice choice

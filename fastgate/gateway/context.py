@@ -123,9 +123,10 @@ class Context:
     """Control is being asked who has this key."""
     authenticated_ns: int
     # limit
-    limit_entry: int
-    reserved_ns: int
-    reserved_tokens: int
+    scoped: Any
+    """The Scoped that it fits; None: nothing limits it."""
+    held_scopes: Any
+    """What it holds of its scopes; None: nothing, any more."""
     # route
     plan: Any
     choice: Any
@@ -220,7 +221,6 @@ class Context:
         self.user_start = -1
         self.metadata_start = -1
         self.spend_nano = -1
-        self.limit_entry = -1
         self.target_limit_entry = -1
         self.retries_left = -1
         self.tail = b""

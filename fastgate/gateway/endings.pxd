@@ -1,6 +1,7 @@
 cimport cython
 
 from fastgate._core.bucket cimport LimitTable
+from fastgate._core.budget cimport BudgetTable
 from fastgate._core.http1 cimport ResponseReader
 from fastgate._core.sse cimport Scanner
 from fastgate.gateway.book cimport Book
@@ -19,6 +20,7 @@ cdef int LOCAL
 cdef class Endings(Flow):
     cdef public Shared worker
     cdef public LimitTable limits
+    cdef public BudgetTable budgets
     cdef public Recorder recorder
     cdef public Book book
 

@@ -29,10 +29,11 @@ _log = logging.getLogger("fastgate.pipeline")
 class Endings(Flow):
     """The part of the pipeline that ends requests."""
 
-    def __init__(self, worker: Any, limits: Any, recorder: Any) -> None:
+    def __init__(self, worker: Any, limits: Any, budgets: Any, recorder: Any) -> None:
         super().__init__()
         self.worker = worker
         self.limits = limits
+        self.budgets = budgets
         self.recorder = recorder
         self.book: Any = None
         """The Book; None: nothing is put on record."""
@@ -145,7 +146,7 @@ class Endings(Flow):
         context.finished = True
         self.active.discard(context)
         self.settle(context, now_ns)
-        settle(context, self.limits, now_ns, tokens_used(context))
+        settle(context, self.limits, self.budgets, now_ns, tokens_used(context))
         if (context.endpoint is not None and context.endpoint.kind < LOCAL) or context.error_kind:
             try:
                 self.recorder.record(context, now_ns)

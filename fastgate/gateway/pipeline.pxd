@@ -4,6 +4,7 @@ from fastgate._core.fields cimport answer_fields, request_id
 from fastgate._core.http1 cimport RequestReader, ResponseReader, as_chunk
 from fastgate._core.sse cimport Scanner
 from fastgate.config.principal cimport Principal
+from fastgate.config.scopes cimport Scoped
 from fastgate.gateway.authenticate cimport authenticate
 from fastgate.gateway.catalog cimport Catalog, Choice, Plan, Target
 from fastgate.gateway.clock cimport monotonic_ns, unix_ms
@@ -11,7 +12,7 @@ from fastgate.gateway.context cimport Context
 from fastgate.gateway.endings cimport Endings
 from fastgate.gateway.endpoint cimport Endpoint, Match, match
 from fastgate.gateway.forward cimport send
-from fastgate.gateway.limit cimport reserve
+from fastgate.gateway.limit cimport is_stale, reserve
 from fastgate.gateway.peek cimport Peek
 from fastgate.gateway.record cimport overhead_ns
 from fastgate.gateway.relay cimport answer_head, frame, look
@@ -50,8 +51,10 @@ cdef class Pipeline(Endings):
     @cython.locals(now_ns="long long", kind=int)
     cpdef on_request(self, Context context)
 
-    @cython.locals(plan=Plan, principal=Principal, model=str)
-    cpdef admit(self, Context context, long long now_ns)
+    @cython.locals(plan=Plan, principal=Principal, model=str, scoped=Scoped)
+    cpdef bint admit(self, Context context, long long now_ns) except -1
+    cdef _ask_again(self, Context context)
+    cpdef _on_asked_again(self, Context context, object error)
     cpdef start(self, Context context)
 
     @cython.locals(choice=Choice, now_ns="long long")
@@ -76,7 +79,7 @@ cdef class Pipeline(Endings):
     )
 
     @cython.locals(
-        fields=bytes, head=bytes, target=Target, principal=Principal, joined=bint,
+        fields=bytes, head=bytes, target=Target, scoped=Scoped, joined=bint, entry=Py_ssize_t,
         requests_limit="long long", requests_left="long long", tokens_limit="long long",
         tokens_left="long long",
     )

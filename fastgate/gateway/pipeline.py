@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.fields import answer_fields, request_id
 from fastgate._core.http1 import ProtocolError, as_chunk
+from fastgate.config.principal import Principal
 from fastgate.errors import (
     AuthenticationError,
     BadRequest,
@@ -43,7 +45,7 @@ from fastgate.gateway.context import (
 from fastgate.gateway.endings import Endings
 from fastgate.gateway.endpoint import CONTROL, FORM, JSON, LOCAL, match
 from fastgate.gateway.forward import send
-from fastgate.gateway.limit import reserve
+from fastgate.gateway.limit import is_stale, reserve
 from fastgate.gateway.peek import Peek
 from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS, answer_head, frame, look
@@ -76,8 +78,10 @@ CONTENT = 1
 class Pipeline(Endings):
     """One per worker: the stages and what they share."""
 
-    def __init__(self, worker: Any, limits: Any, router: Any, recorder: Any, epoch: int) -> None:
-        super().__init__(worker, limits, recorder)
+    def __init__(
+        self, worker: Any, limits: Any, budgets: Any, router: Any, recorder: Any, epoch: int
+    ) -> None:
+        super().__init__(worker, limits, budgets, recorder)
         self.catalog: Any = None
         self.snapshot: Any = None
         self.router = router
@@ -175,8 +179,8 @@ class Pipeline(Endings):
             kind = context.endpoint.kind
             if kind == JSON:
                 self.peek.look(context)
-                self.admit(context, now_ns)
-                self.start(context)
+                if self.admit(context, now_ns):
+                    self.start(context)
             elif kind == LOCAL:
                 local.answer(self, context)
             elif kind == CONTROL:
@@ -193,9 +197,9 @@ class Pipeline(Endings):
         """A multipart body begins: it is streamed, not held."""
         context.upload = Upload(self, context)
 
-    def admit(self, context: Context, now_ns: int) -> None:
+    def admit(self, context: Context, now_ns: int) -> bool:
         """May this principal ask for this model, now? Raises ModelDenied, BadRequest,
-        LimitExceeded.
+        LimitExceeded, BudgetExceeded. False: control is asked first, and it goes on from there.
         """
         principal = context.principal
         model = context.model
@@ -219,7 +223,32 @@ class Pipeline(Endings):
                 type="None",
             )
         context.plan = plan
-        reserve(context, self.limits, now_ns)
+        scoped = principal.scoped_for(plan.group)
+        if scoped is not None:
+            if principal.stored is not None and is_stale(scoped, self.budgets, now_ns):
+                self._ask_again(context)
+                return False
+            reserve(context, scoped, self.limits, self.budgets, now_ns)
+        return True
+
+    def _ask_again(self, context: Context) -> None:
+        """Ask control what was spent: it is too long ago that it said so."""
+        digest = context.principal.key_hash
+        self.keys.forget("key", [digest.hex()])
+        self.keys.ask(digest, partial(self._on_asked_again, context))
+
+    def _on_asked_again(self, context: Context, error: GatewayError | None) -> None:
+        if context.finished:
+            return
+        try:
+            principal = self.keys.find(context.principal.key_hash)
+            if error is not None or not isinstance(principal, Principal):
+                raise error or Unavailable("the key changed while it was looked up")
+            context.principal = principal
+            if self.admit(context, monotonic_ns()):
+                self.start(context)
+        except GatewayError as refusal:
+            self.fail(context, refusal)
 
     # attempts
 
@@ -236,6 +265,7 @@ class Pipeline(Endings):
         now_ns = monotonic_ns()
         choice = self.router.choose(context, now_ns)
         context.choice = choice
+        context.target = choice.target
         context.upstream_model = choice.model
         context.counted = True
         if self.book is not None and not context.booked:
@@ -390,13 +420,14 @@ class Pipeline(Endings):
         # What came before the first content was held back: that wait is the engine's, not ours.
         context.relay_ns = monotonic_ns() - now_ns
         target = context.target
-        principal = context.principal
         requests_limit = tokens_limit = -1
         requests_left = tokens_left = 0
-        if context.limit_entry >= 0:
-            requests_limit, tokens_limit = principal.rpm, principal.tpm
-            requests_left = requests_limit - self.limits.requests_used(context.limit_entry, now_ns)
-            tokens_left = tokens_limit - self.limits.tokens_used(context.limit_entry, now_ns)
+        scoped = context.scoped
+        if scoped is not None and (scoped.rpm >= 0 or scoped.tpm >= 0):
+            entry = self.limits.find(scoped.limit_keys[0])
+            requests_limit, tokens_limit = scoped.rpm, scoped.tpm
+            requests_left = requests_limit - self.limits.requests_used(entry, now_ns)
+            tokens_left = tokens_limit - self.limits.tokens_used(entry, now_ns)
         fields = answer_fields(
             context.request_id,
             context.client_request_id,
@@ -411,6 +442,7 @@ class Pipeline(Endings):
             requests_left,
             tokens_limit,
             tokens_left,
+            context.spend_nano,
         )
         if context.held is not None:
             out = b"".join([*context.held, out])

@@ -116,8 +116,8 @@ class Upload:
                 context.model = model.decode()
         context.read_ns = monotonic_ns()
         try:
-            self._pipeline.admit(context, context.read_ns)
-            self._pipeline.start(context)
+            if self._pipeline.admit(context, context.read_ns):
+                self._pipeline.start(context)
         except GatewayError as error:
             self.state = ENDED
             self._pipeline.fail(context, error)

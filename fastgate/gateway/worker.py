@@ -81,7 +81,7 @@ class Worker(Shared):
             memory.deployments, memory.limits, False, random.Random(rng.random()).random
         )
         self.pipeline = Pipeline(
-            self, memory.limits, self.router, self.recorder, rng.getrandbits(40)
+            self, memory.limits, memory.budgets, self.router, self.recorder, rng.getrandbits(40)
         )
         self.config: Any = None
         """Of the newest Snapshot; None: there was none yet."""

@@ -3,8 +3,8 @@
 The supervisor makes it (a memfd, so that nothing is left behind whatever happens), every child
 inherits the file descriptor and maps the whole of it:
 
-    header | limits | buckets | deployments | a metrics block for each worker, for control, for the
-    supervisor
+    header | limits | budgets | buckets | deployments | a metrics block for each worker, for
+    control, for the supervisor
 
 Each part starts on a page. The file is sparse: a table entry or a metric that was never used costs
 no memory. All processes are started from the same code, so the header is a check against mistakes,
@@ -18,6 +18,7 @@ import os
 import struct
 
 from fastgate._core.bucket import BucketTable, DeploymentTable, LimitTable
+from fastgate._core.budget import BudgetTable
 from fastgate._core.table import CONTROL, MAX_WORKERS, SUPERVISOR, Region
 from fastgate.observe.metrics import BLOCK_BYTES, Registry, zero_gauges
 
@@ -26,6 +27,8 @@ __all__ = ["CONTROL", "MAX_WORKERS", "SUPERVISOR", "SharedMemory", "create", "op
 # Keys and deployments that were active within two minutes: 22 MB if all were. LiteLLM's own
 # in-memory caches hold 200 to 10,000 items.
 _LIMIT_ENTRIES = 16_384
+# As many as keys with limits: most budgets are a key's or its team's.
+_BUDGET_ENTRIES = 16_384
 # Token buckets smooth where an operator asks for it, and deployments are written down in a
 # configuration file: a thousand of either is ten times the largest configuration we know of.
 _BUCKET_ENTRIES = 1_024
@@ -34,7 +37,7 @@ _DEPLOYMENT_ENTRIES = 1_024
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"fastgate"
 # Counts up whenever the layout changes.
-_VERSION = 1
+_VERSION = 2
 
 
 class _Layout:
@@ -43,6 +46,7 @@ class _Layout:
     def __init__(self, workers: int) -> None:
         self._end = mmap.PAGESIZE
         self.limits = self._part(LimitTable.bytes_for(_LIMIT_ENTRIES))
+        self.budgets = self._part(BudgetTable.bytes_for(_BUDGET_ENTRIES))
         self.buckets = self._part(BucketTable.bytes_for(_BUCKET_ENTRIES))
         self.deployments = self._part(DeploymentTable.bytes_for(_DEPLOYMENT_ENTRIES))
         slots = [*range(workers), CONTROL, SUPERVISOR]
@@ -66,6 +70,7 @@ class SharedMemory:
         self.workers = workers
         self.worker = worker
         self.limits = LimitTable(Region(mapped, *layout.limits), worker)
+        self.budgets = BudgetTable(Region(mapped, *layout.budgets), worker)
         self.buckets = BucketTable(Region(mapped, *layout.buckets), worker)
         self.deployments = DeploymentTable(Region(mapped, *layout.deployments), worker)
 
@@ -88,6 +93,7 @@ class SharedMemory:
     def release_worker(self, worker: int) -> None:
         """Give back what a dead process held. Call it before the slot's next process starts."""
         self.limits.release_worker(worker)
+        self.budgets.release_worker(worker)
         self.buckets.release_worker(worker)
         self.deployments.release_worker(worker)
         zero_gauges(self.block(worker))

@@ -132,10 +132,11 @@ def test_tokens_a_minute(served: Stand) -> None:
     replies = [served.chat(key=key("tpm")) for _ in range(40)]
     statuses = [reply.status for reply in replies]
     let_in = statuses.index(429)
-    assert set(statuses[let_in:]) == {429}
+    # Near the end the two workers' estimates decide, which differ until both have learnt.
+    assert set(statuses[let_in + 2 :]) == {429}
     # Each is let in by estimate and counted as the engine counts: the last one may go past the
     # limit by its answer, never by two.
-    used = let_in * ANSWER_TOKENS
+    used = statuses.count(200) * ANSWER_TOKENS
     assert TPM - 2 * ANSWER_TOKENS <= used <= TPM + ANSWER_TOKENS
     assert_refused(replies[-1], "tokens", TPM, "tpm")
     first = replies[0].fields

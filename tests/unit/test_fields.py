@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ def answer(**changes: Any) -> dict[str, str]:
         "requests_left": 0,
         "tokens_limit": -1,
         "tokens_left": 0,
+        "cost_nano": -1,
         **changes,
     }
     return lines_of(answer_fields(ID, *given.values()))
@@ -93,6 +95,16 @@ def test_fields_of_any_length_are_put_in(size: int) -> None:
 
 def test_without_a_client_s_id_there_is_no_such_line() -> None:
     assert "x-request-id" not in answer()
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_the_cost_is_told_to_the_nano_dollar(nano: int) -> None:
+    told = answer(cost_nano=nano)["x-litellm-response-cost"]
+    assert Decimal(told) == Decimal(nano).scaleb(-9)
+
+
+def test_an_unknown_cost_is_not_told() -> None:
+    assert "x-litellm-response-cost" not in answer(cost_nano=-1)
 
 
 @given(INTEGERS, INTEGERS, INTEGERS, INTEGERS)
