@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import setproctitle
@@ -32,6 +33,7 @@ from fastgate.management.call import Service
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
 from fastgate.spend.drain import Drain
+from fastgate.spend.retention import forget_rows
 from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ _SHUTDOWN_S = 1.0
 
 # Between two tries to reach the database.
 _STORE_RETRY_S = 2.0
+
+_FORGET_EVERY_S = 6 * 3600.0
 
 # How long control's other routes wait for it when control starts.
 _STORE_WAIT_S = 1.0
@@ -125,7 +129,7 @@ class Control:
             await self._recover(drain)
             self.state.service = Service(store, lambda: self.state.config, self._changed)
             self.store_tried.set()
-            keeping = asyncio.create_task(self.budgets.keep(store, lambda: self.state.config))
+            keeping = asyncio.create_task(self._keep_books(store))
             while True:
                 try:
                     await drain.run()
@@ -140,6 +144,22 @@ class Control:
                 await asyncio.wait([keeping])
             if store is not None:
                 await store.close()
+
+    async def _keep_books(self, store: Store) -> None:
+        """What is due from time to time, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.budgets.keep(store, lambda: self.state.config))
+            tasks.create_task(self._forget_old_rows(store))
+
+    async def _forget_old_rows(self, store: Store) -> None:
+        while True:
+            keep_days = self.state.config.spend.keep_days
+            if keep_days:
+                try:
+                    await forget_rows(store, keep_days, datetime.now(UTC).date())
+                except StoreError as error:
+                    _log.warning("old rows can't be deleted", {"error": str(error)})
+            await asyncio.sleep(_FORGET_EVERY_S)
 
     async def _recover(self, drain: Drain) -> None:
         """Post what earlier processes left, so that what keys have spent is known."""
@@ -166,14 +186,18 @@ class Control:
         self.channel.send("principals_changed", {"kind": kind, "ids": ids})
 
 
-def _database_url() -> str:
-    return os.environ.get("DATABASE_URL") or f"sqlite:///{home()}/fastgate.db"
+def _database_url(config: Config) -> str:
+    return (
+        os.environ.get("DATABASE_URL")
+        or config.spend.database_url
+        or f"sqlite:///{home()}/fastgate.db"
+    )
 
 
 async def _run(arguments: argparse.Namespace) -> None:
     control = Control(arguments)
     await control.configured.wait()
-    keeping = asyncio.create_task(control.keep_store(_database_url()))
+    keeping = asyncio.create_task(control.keep_store(_database_url(control.state.config)))
     # Whoever asks meanwhile waits in the socket's queue, and need not be told to come again.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(control.store_tried.wait(), _STORE_WAIT_S)
