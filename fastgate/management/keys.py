@@ -122,10 +122,14 @@ async def _check_new(call: Call, given: dict[str, Any]) -> None:
             raise call.refuse("Only a team's admin can make keys for it")
         ceiling = await call.one("teams", "team_id", team_id)
     else:
-        if given.setdefault("user_id", caller.user_id) != caller.user_id:
-            raise call.refuse("Only proxy admin can make keys for others")
+        given.setdefault("user_id", caller.user_id)
         ceiling = await call.one("users", "user_id", need(caller.user_id, "a user"))
+    if given.get("user_id") not in (None, caller.user_id):
+        # Whoever shows it would be that user everywhere: one who leads other teams, or an admin.
+        raise call.refuse("Only proxy admin can make keys for others")
     _refuse_fields(call, given, _ADMIN_FIELDS)
+    if caller.routes:
+        given["allowed_routes"] = list(caller.routes)
     for_new = dict.fromkeys([*_CEILINGS, "models"]) | given
     _check_ceiling(call, for_new, ceiling, absent_is_none=False)
 
@@ -216,6 +220,8 @@ async def regenerate(call: Call) -> Any:
     async with call.store.transaction() as store:
         row = await _key(call, store, need(asked, "key"))
         _check_change(call, given, row)
+        if not call.caller.may_hold_key(row):
+            raise call.refuse("Only proxy admin can make a new secret for the key of another")
         await _check_references(store, given)
         old = row["key_hash"]
         values = {**_columns(call, given), "key_hash": token, "key_name": f"sk-...{key[-4:]}"}

@@ -1,8 +1,7 @@
 """THE TABLE: every route of the API, who may ask it, what it takes, what answers.
 
-A role that a rule does not name is refused. ANY: whatever it asks about. OWN: only what is the
-caller's, which the handler checks object by object. What a team's admin or a key's owner may do
-follows from OWN: they are users to whom an object belongs.
+A standing (`Caller.standing`) that a rule does not name is refused. ANY: whatever it asks about.
+OWN: only what is the caller's, which the handler checks object by object.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from fastgate.management import (
 from fastgate.management import bodies as b
 from fastgate.management import paging as p
 
-__all__ = ["ANY", "OWN", "ROLES", "ROUTES", "Route"]
+__all__ = ["ANY", "OWN", "ROUTES", "STANDINGS", "Route"]
 
 ANY, OWN = "any", "own"
 
-ROLES = (
+STANDINGS = (
     "proxy_admin",
     "proxy_admin_viewer",
+    "team_admin",
     "internal_user",
     "internal_user_viewer",
     "key_owner",
@@ -41,10 +41,11 @@ Rule = Mapping[str, str]
 
 ADMIN: Rule = MappingProxyType({"proxy_admin": ANY})
 READ: Rule = MappingProxyType({**ADMIN, "proxy_admin_viewer": ANY})
-WRITE_OWN: Rule = MappingProxyType({**ADMIN, "internal_user": OWN})
-READ_OWN: Rule = MappingProxyType({**READ, "internal_user": OWN, "internal_user_viewer": OWN})
+LEAD: Rule = MappingProxyType({**ADMIN, "team_admin": OWN})
+WRITE_OWN: Rule = MappingProxyType({**LEAD, "internal_user": OWN})
+READ_OWN: Rule = MappingProxyType({**READ, **WRITE_OWN, "internal_user_viewer": OWN})
 KEY_OWN: Rule = MappingProxyType({**READ_OWN, "key_owner": OWN})
-ALL: Rule = MappingProxyType(dict.fromkeys(ROLES, ANY))
+ALL: Rule = MappingProxyType(dict.fromkeys(STANDINGS, ANY))
 
 
 class Route(NamedTuple):
@@ -84,13 +85,13 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v2/key/info", KEY_OWN, keys.info_many, b.Keys),
     Route("GET", "/key/list", READ_OWN, keys.list_keys, None, p.KeyList),
     Route("POST", "/team/new", ADMIN, teams.new, b.TeamNew),
-    Route("POST", "/team/update", WRITE_OWN, teams.update, b.TeamUpdate),
+    Route("POST", "/team/update", LEAD, teams.update, b.TeamUpdate),
     Route("POST", "/team/delete", ADMIN, teams.delete, b.TeamIds),
     Route("POST", "/team/block", ADMIN, teams.block, b.Team),
     Route("POST", "/team/unblock", ADMIN, teams.unblock, b.Team),
-    Route("POST", "/team/member_add", WRITE_OWN, teams.add_members, b.MemberAdd),
-    Route("POST", "/team/member_update", WRITE_OWN, teams.change_member, b.MemberUpdate),
-    Route("POST", "/team/member_delete", WRITE_OWN, teams.remove_member, b.MemberDelete),
+    Route("POST", "/team/member_add", LEAD, teams.add_members, b.MemberAdd),
+    Route("POST", "/team/member_update", LEAD, teams.change_member, b.MemberUpdate),
+    Route("POST", "/team/member_delete", LEAD, teams.remove_member, b.MemberDelete),
     Route("POST", "/team/model/add", ADMIN, teams.add_models, b.TeamModels),
     Route("POST", "/team/model/delete", ADMIN, teams.delete_models, b.TeamModels),
     Route("GET", "/team/info", KEY_OWN, teams.info, None, p.TeamQuery),

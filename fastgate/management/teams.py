@@ -251,9 +251,17 @@ async def add_members(call: Call) -> Any:
     call.changed("team", [body.team_id])
     return {
         **shown,
-        "updated_users": [rows.shown(user) for user in users],
+        "updated_users": [_seen(call, user) for user in users],
         "updated_team_memberships": [rows.shown(row) for _, row in added],
     }
+
+
+def _seen(call: Call, user: Row) -> dict[str, Any]:
+    """Return of a user what the caller may see: who leads a team may add anybody to it."""
+    shown = rows.shown(user)
+    if call.caller.may_see_user(user["user_id"]):
+        return shown
+    return {name: shown[name] for name in ("user_id", "user_email")}
 
 
 async def _member(store: Store, call: Call) -> Row:
