@@ -78,7 +78,9 @@ async def open_store(url: str) -> Store:
         from fastgate.store import postgresql  # noqa: PLC0415  with the extra [postgres]
 
         return await postgresql.open_postgresql(url)
+    # Without `://` what comes first may be a password.
+    got = f"got {scheme[:20]}://" if rest and scheme.isalnum() else "got no SCHEME://"
     raise StoreError(
         "the database's URL: expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME, "
-        f"got one that begins with {scheme[:20]!r}"
+        f"{got}..."
     )

@@ -52,37 +52,45 @@ _PASSING = (
 
 async def open_postgresql(url: str) -> Store:
     """Open a pool, and migrate."""
+    try:
+        pool = await _open_pool(url)
+        try:
+            with _our_errors():
+                await _migrate(pool)
+        except BaseException:
+            await pool.close()
+            raise
+    except ValueError:
+        # Its text quotes the URL, or the password for a port.
+        raise StoreError(
+            "PostgreSQL's URL: expected postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=VALUE "
+            "with every : / ? # [ ] @ % of user and password as %XX"
+        ) from None
+    return _Postgresql(pool)
+
+
+async def _open_pool(url: str) -> Any:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     settings = {"timezone": "UTC", "application_name": "fastgate"}
     if "schema" in options:
         settings["search_path"] = options.pop("schema")
     query = urlencode({name: options[name] for name in options if name not in _PRISMA_OPTIONS})
-    try:
-        pool = asyncpg.create_pool(
-            urlunsplit(parts._replace(query=query)),
-            # None is kept open for its own sake: a server that is away is not asked for again and
-            # again, but when somebody wants something.
-            min_size=0,
-            max_size=_POOL,
-            command_timeout=_TIMEOUT_S,
-            timeout=_TIMEOUT_S,
-            init=_prepare,
-            server_settings=settings,
-            # Behind PgBouncer in transaction mode a prepared statement may be another's.
-            statement_cache_size=0 if options.get("pgbouncer") == "true" else 256,
-        )
-        with _our_errors():
-            await pool
-    except ValueError as error:
-        raise StoreError(f"PostgreSQL's URL: {error}") from None
-    try:
-        with _our_errors():
-            await _migrate(pool)
-    except BaseException:
-        await pool.close()
-        raise
-    return _Postgresql(pool)
+    pool = asyncpg.create_pool(
+        urlunsplit(parts._replace(query=query)),
+        # None is kept open for its own sake: a server that is away is not asked for again and
+        # again, but when somebody wants something.
+        min_size=0,
+        max_size=_POOL,
+        command_timeout=_TIMEOUT_S,
+        timeout=_TIMEOUT_S,
+        init=_prepare,
+        server_settings=settings,
+        # Behind PgBouncer in transaction mode a prepared statement may be another's.
+        statement_cache_size=0 if options.get("pgbouncer") == "true" else 256,
+    )
+    with _our_errors():
+        return await pool
 
 
 async def _prepare(connection: Any) -> None:
@@ -193,5 +201,8 @@ class _our_errors:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, ValueError):
+        # asyncpg's DataError and ClientConfigurationError quote the value that does not fit.
+        return type(error).__name__
     message = getattr(error, "message", None) or getattr(error, "strerror", None)
     return str(message or type(error).__name__)
