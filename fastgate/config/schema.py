@@ -171,6 +171,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """`base_model`: whose published price holds, where `model` is a name of one's own."""
     prices: dict[str, Decimal] = {}
     """Price fields of `litellm_params` and `model_info`, by their names there."""
+    stored: bool = False
+    """It comes from the database, not from the file."""
     rates: bytes = b""
     """What its `model` costs, compiled (`_core.cost.Rates`); empty: unknown, or a pattern's."""
 

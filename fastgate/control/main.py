@@ -23,8 +23,10 @@ from aiohttp import web
 
 from fastgate.channel import LoopChannel
 from fastgate.config import snapshot as snapshots
+from fastgate.config.added import storage_secret
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
+from fastgate.control.models import StoredModels
 from fastgate.control.reload import Reloader
 from fastgate.management.call import Service
 from fastgate.observe import log
@@ -33,6 +35,7 @@ from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
     from fastgate.channel import Message
+    from fastgate.store.sealing import Sealer
 
 __all__ = ["main"]
 
@@ -63,18 +66,21 @@ class Control:
         self.channel = LoopChannel(
             arguments.channel_fd, asyncio.get_running_loop(), self._on_message, self._on_closed
         )
+        self._models = StoredModels(lambda: self.state.service, self.channel.send)
+        self._config_path = arguments.config
         self._reloader = Reloader(
             arguments.config,
             json.loads(arguments.overrides),
             arguments.exposed,
             memory.metrics(shared_memory.CONTROL),
-            self.channel.send,
+            self._models.publish,
         )
 
     def _on_message(self, message: Message) -> None:
         if message.kind == "snapshot":
             self.state.config = snapshots.decode(message.blob)
             self.state.version = message.fields["version"]
+            self._models.begin(self.state.config)
             self.channel.send("snapshot_applied", {"version": self.state.version})
             self.configured.set()
         elif message.kind == "workers":
@@ -107,7 +113,9 @@ class Control:
                     _log.error("no database: the management API is off", {"error": str(error)})
                     self.store_tried.set()
                     return
-            self.state.service = Service(store, lambda: self.state.config, self._changed)
+            sealer = await asyncio.to_thread(_sealer, self._config_path)
+            self.state.service = Service(store, lambda: self.state.config, self._changed, sealer)
+            self._models.request()
             self.store_tried.set()
             await asyncio.Event().wait()
         finally:
@@ -118,11 +126,23 @@ class Control:
     def _changed(self, kind: str, ids: list[str]) -> None:
         """Have every worker forget what it remembers of these."""
         self.channel.send("principals_changed", {"kind": kind, "ids": ids})
+        if kind == "model":
+            self._models.request()
 
 
 def _database_url() -> str:
     home = os.environ.get("FASTGATE_HOME") or ".fastgate"
     return os.environ.get("DATABASE_URL") or f"sqlite:///{home}/fastgate.db"
+
+
+def _sealer(config_path: str) -> Sealer | None:
+    """Return what seals secrets of the database; None: there is no secret, or no cryptography."""
+    try:
+        from fastgate.store.sealing import Sealer  # noqa: PLC0415  with the extra [sealing]
+    except ModuleNotFoundError:
+        return None
+    secret = storage_secret(config_path, os.environ)
+    return Sealer(secret) if secret else None
 
 
 async def _run(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from fastgate.config.schema import Config
     from fastgate.store import Row, Store
+    from fastgate.store.sealing import Sealer
 
 __all__ = ["MASTER", "Call", "Caller", "Invalid", "Service", "digest_of", "identify"]
 
@@ -113,6 +114,8 @@ class Service(NamedTuple):
     config: Callable[[], Config]
     changed: Callable[[str, list[str]], None]
     """Told after each change: what kind of thing (`key`, `team`, ...), and which ids."""
+    sealer: Sealer | None = None
+    """Seals secrets before they are stored; None: they are refused."""
 
 
 class Call:
