@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
 __all__ = ["Conflict", "Row", "Store", "StoreError", "StoreUnavailable", "open_store"]
@@ -57,6 +57,18 @@ class Store(Protocol):
 
         One that is begun inside another is a part of that one. On SQLite there is one writer at a
         time: others wait here.
+        """
+
+    async def notify(self, kind: str, changed_id: str) -> None:
+        """Tell the other gateways on this database that something changed; in a transaction, when
+        that commits. On SQLite there are none.
+        """
+
+    async def listen(
+        self, on_notice: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
+        """Call `on_notice(kind, id)` for what others tell, and `on_gap()` whenever some of it may
+        have been missed; until cancelled. Returns at once when nothing will ever come.
         """
 
     async def close(self) -> None:
