@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from typing import Any
 
 from fastgate.config import values
@@ -88,6 +89,16 @@ def master_key_hash(value: Any, spot: Spot) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _networks(value: Any, spot: Spot) -> list[str]:
+    found = []
+    for index, each in enumerate(spot.reader.sequence(value, spot)):
+        try:
+            found.append(str(ipaddress.ip_network(str(each))))
+        except ValueError:
+            spot.item(index).fault("expected an IP address, or a network such as 10.0.0.0/8")
+    return found
+
+
 def _megabytes(value: object) -> int:
     found = values.number(value)
     if found <= 0:
@@ -130,6 +141,9 @@ GENERAL = {
     ),
     "litellm_key_header_name": Option(
         plain(values.field_name), "A field that is looked at for a key before all others."
+    ),
+    "allowed_ips": Option(
+        _networks, "Addresses or networks (`10.0.0.0/8`) that keys are accepted from; default: any."
     ),
     "max_request_size_mb": Option(plain(_megabytes), "As `limits.max_body_bytes`, in MiB."),
 }

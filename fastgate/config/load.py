@@ -164,6 +164,7 @@ def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: 
         deployments=deployments,
         keys=ours.get("keys", []),
         prices=ours.get("prices", []),
+        allowed_ips=general.get("allowed_ips", []),
         drop_params=litellm.get("drop_params", False),
     )
 

@@ -254,4 +254,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     deployments: list[Deployment] = []
     keys: list[VirtualKey] = []
     prices: list[PriceEntry] = []
+    allowed_ips: list[str] = []
+    """Networks that keys are accepted from; empty: any."""
     drop_params: bool = False

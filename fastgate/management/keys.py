@@ -14,12 +14,13 @@ from fastgate.management.paging import page_of
 from fastgate.store import Conflict
 
 if TYPE_CHECKING:
+    from fastgate.management.bodies import KeyUpdate
     from fastgate.management.call import Call
     from fastgate.store import Row, Store
 
 __all__ = [
     *("block", "delete", "generate", "health", "info", "info_many", "list_keys", "make_key"),
-    *("regenerate", "reset_spend", "unblock", "update"),
+    *("regenerate", "reset_spend", "unblock", "update", "update_one"),
 ]
 
 # For an admin to give; a key's owner and a team's admin get them refused, not passed over.
@@ -184,9 +185,14 @@ async def _key(call: Call, store: Store, key: str) -> Row:
 
 async def update(call: Call) -> Any:
     """Change a key."""
-    given = call.body.given("key")
+    return await update_one(call, call.body)
+
+
+async def update_one(call: Call, body: KeyUpdate) -> dict[str, Any]:
+    """Change the key that `body` names."""
+    given = body.given("key")
     async with call.store.transaction() as store:
-        row = await _key(call, store, call.body.key)
+        row = await _key(call, store, body.key)
         _check_change(call, given, row)
         await _check_references(store, given)
         try:
@@ -201,7 +207,7 @@ async def update(call: Call) -> Any:
             raise _taken(given.get("key_alias")) from None
     assert changed is not None
     call.changed("key", [row["key_hash"]])
-    return {"key": call.body.key, **key_object(changed)}
+    return {"key": body.key, **key_object(changed)}
 
 
 async def regenerate(call: Call) -> Any:

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 from fastgate.management import (
     activity,
     budgets,
+    bulk,
     customers,
     keys,
+    members,
     models,
     organizations,
     spend,
+    tags,
     teams,
     users,
 )
@@ -74,6 +77,7 @@ def _customers(prefix: str) -> tuple[Route, ...]:
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/key/generate", WRITE_OWN, keys.generate, b.KeyGenerate),
     Route("POST", "/key/update", WRITE_OWN, keys.update, b.KeyUpdate),
+    Route("POST", "/key/bulk_update", WRITE_OWN, bulk.update_keys, b.KeyUpdates),
     Route("POST", "/key/delete", WRITE_OWN, keys.delete, b.KeyDelete),
     Route("POST", "/key/block", WRITE_OWN, keys.block, b.Key),
     Route("POST", "/key/unblock", WRITE_OWN, keys.unblock, b.Key),
@@ -100,6 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/team/daily/activity", READ_OWN, activity.of_teams, None, p.ActivityQuery),
     Route("POST", "/user/new", ADMIN, users.new, b.UserNew),
     Route("POST", "/user/update", WRITE_OWN, users.update, b.UserUpdate),
+    Route("POST", "/user/bulk_update", ADMIN, bulk.update_users, b.UserUpdates),
     Route("POST", "/user/delete", ADMIN, users.delete, b.UserIds),
     Route("GET", "/user/info", READ_OWN, users.info, None, p.UserQuery),
     Route("GET", "/user/list", READ, users.list_users, None, p.UserList),
@@ -117,6 +122,18 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/organization/delete", ADMIN, organizations.delete, b.OrganizationIds),
     Route("GET", "/organization/info", READ, organizations.info, None, p.OrganizationQuery),
     Route("GET", "/organization/list", READ, organizations.list_organizations),
+    Route("POST", "/organization/member_add", ADMIN, members.add, b.OrganizationMemberAdd),
+    Route(
+        "PATCH", "/organization/member_update", ADMIN, members.change, b.OrganizationMemberUpdate
+    ),
+    Route(
+        "DELETE", "/organization/member_delete", ADMIN, members.remove, b.OrganizationMemberDelete
+    ),
+    Route("POST", "/tag/new", ADMIN, tags.new, b.TagFields),
+    Route("POST", "/tag/update", ADMIN, tags.update, b.TagFields),
+    Route("POST", "/tag/delete", ADMIN, tags.delete, b.TagName),
+    Route("POST", "/tag/info", READ, tags.info, b.TagNames),
+    Route("GET", "/tag/list", READ, tags.list_tags),
     Route("POST", "/model/new", ADMIN, models.new, b.ModelFields),
     Route("POST", "/model/update", ADMIN, models.update, b.ModelFields),
     Route("PATCH", "/model/{model_id}/update", ADMIN, models.change, b.ModelFields),

@@ -171,7 +171,12 @@ def one_of(column: str, values: Iterable[Any], first: int = 1) -> tuple[str, lis
     return f"{column} IN ({holders})", bound
 
 
-_KEYS = {"virtual_keys": "key_hash", "organizations": "organization_id", "team_members": "user_id"}
+_KEYS = {
+    "virtual_keys": "key_hash",
+    "organizations": "organization_id",
+    "team_members": "user_id",
+    "organization_members": "user_id",
+}
 
 
 _KINDS = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("add_members", "add_models", "block", "change_member", "delete", "delete_models", "info"),
-    *("list_pages", "list_teams", "new", "remove_member", "unblock", "update"),
+    *("list_pages", "list_teams", "new", "remove_member", "unblock", "update", "user_id_of"),
 ]
 
 # What a team's admin may change of it.
@@ -191,7 +191,7 @@ async def list_pages(call: Call) -> Any:
 # members
 
 
-async def _user_id(store: Store, call: Call, member: Any) -> str:
+async def user_id_of(store: Store, call: Call, member: Any) -> str:
     """Return the id of the user that a body names; who isn't there yet is made."""
     if member.user_id:
         user = await store.fetch_one("SELECT * FROM users WHERE user_id = $1", member.user_id)
@@ -215,7 +215,7 @@ async def _user_id(store: Store, call: Call, member: Any) -> str:
 async def _add(
     store: Store, call: Call, team: Row, member: Member, given: dict[str, Any]
 ) -> tuple[str, Row]:
-    user_id = await _user_id(store, call, member)
+    user_id = await user_id_of(store, call, member)
     values = {
         "team_id": team["team_id"],
         "user_id": user_id,

@@ -21,11 +21,13 @@ from fastgate.management.routes import ANY, OWN, ROUTES, STANDINGS, Route
 from tests.served import MASTER_KEY, Reply, Stand, config, deployment, stand
 
 MARK = "only-for-tenant-a"
+ANSWERS_PER_KEY = ("/v2/key/info", "/key/bulk_update")
 
 # Valid requests for what is tenant A's: filled with its ids. A GET's are its query.
 ATTACKS: dict[str, dict[str, Any]] = {
     "POST /key/generate": {"team_id": "{team}", "user_id": "{user}"},
     "POST /key/update": {"key": "{token}", "max_budget": 9},
+    "POST /key/bulk_update": {"keys": [{"key": "{token}", "max_budget": 9}]},
     "POST /key/delete": {"keys": ["{token}"]},
     "POST /key/block": {"key": "{token}"},
     "POST /key/unblock": {"key": "{token}"},
@@ -52,6 +54,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "GET /team/daily/activity": {"team_ids": "{team}"},
     "POST /user/new": {"user_id": "new", "user_role": "proxy_admin"},
     "POST /user/update": {"user_id": "{user}", "user_alias": "x"},
+    "POST /user/bulk_update": {"users": [{"user_id": "{user}", "user_role": "proxy_admin"}]},
     "POST /user/delete": {"user_ids": ["{user}"]},
     "GET /user/info": {"user_id": "{user}"},
     "GET /user/list": {"role": "internal_user"},
@@ -80,6 +83,24 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "DELETE /organization/delete": {"organization_ids": ["{organization}"]},
     "GET /organization/info": {"organization_id": "{organization}"},
     "GET /organization/list": {},
+    "POST /organization/member_add": {
+        "organization_id": "{organization}",
+        "member": {"user_id": "{caller}"},
+    },
+    "PATCH /organization/member_update": {
+        "organization_id": "{organization}",
+        "user_id": "{user}",
+        "role": "org_admin",
+    },
+    "DELETE /organization/member_delete": {
+        "organization_id": "{organization}",
+        "user_id": "{user}",
+    },
+    "POST /tag/new": {"name": "mine"},
+    "POST /tag/update": {"name": "{tag}", "description": "x"},
+    "POST /tag/delete": {"name": "{tag}"},
+    "POST /tag/info": {"names": ["{tag}"]},
+    "GET /tag/list": {},
     "POST /model/new": {"model_name": "m", "litellm_params": {"model": "openai/m"}},
     "POST /model/update": {"model_info": {"id": "{model}"}, "model_name": "x"},
     "PATCH /model/{model_id}/update": {"model_name": "x"},
@@ -172,6 +193,7 @@ def _populated(world: World) -> World:
     make("/budget/new", budget_id=f"b-{MARK}", max_budget=5)
     make("/organization/new", organization_id=f"o-{MARK}", organization_alias=MARK)
     make("/customer/new", user_id=f"c-{MARK}", alias=MARK)
+    make("/tag/new", name=f"t-{MARK}", description=MARK)
     team_a = make("/team/new", team_alias=MARK, metadata={"of": MARK}, models=["sim"])["team_id"]
     victim = make("/user/new", user_alias=MARK, user_email=f"{MARK}@example.com")
     member = {"role": "admin", "user_id": victim["user_id"]}
@@ -183,6 +205,7 @@ def _populated(world: World) -> World:
         budget=f"b-{MARK}",
         organization=f"o-{MARK}",
         customer=f"c-{MARK}",
+        tag=f"t-{MARK}",
         team=team_a,
         user=victim["user_id"],
         token=key["token"],
@@ -265,7 +288,7 @@ def test_no_standing_gets_what_its_rule_does_not_give(world: World) -> None:
                 assert "Only proxy admin can be used" in reply.error["message"], where
             else:
                 # Lists answer 200 with what is theirs; nothing else has an answer.
-                listed = route.method == "GET" or route.path == "/v2/key/info"
+                listed = route.method == "GET" or route.path in ANSWERS_PER_KEY
                 assert reply.status == 403 or (listed and reply.status in (200, 404)), where
                 assert MARK.encode() not in reply.body, where
     assert world.victims() == before
