@@ -27,6 +27,7 @@ from fastgate.config.added import storage_secret
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
 from fastgate.control.models import StoredModels
+from fastgate.control.notices import Notices
 from fastgate.control.reload import Reloader
 from fastgate.management.call import Service
 from fastgate.observe import log
@@ -66,7 +67,7 @@ class Control:
         self.channel = LoopChannel(
             arguments.channel_fd, asyncio.get_running_loop(), self._on_message, self._on_closed
         )
-        self._notices: dict[str, list[str]] = {}
+        self._notices = Notices(self._changed)
         self._models = StoredModels(lambda: self.state.service, self.channel.send)
         self._config_path = arguments.config
         self._reloader = Reloader(
@@ -118,8 +119,8 @@ class Control:
             self.state.service = Service(store, lambda: self.state.config, self._changed, sealer)
             self._models.request()
             self.store_tried.set()
-            await store.listen(self._noticed, self._missed)
-            await asyncio.Event().wait()
+            async with self._notices.listening(store):
+                await asyncio.Event().wait()
         finally:
             self.state.service = None
             if store is not None:
@@ -130,22 +131,6 @@ class Control:
         self.channel.send("principals_changed", {"kind": kind, "ids": ids})
         if kind in ("model", "all"):
             self._models.request()
-
-    # other gateways on the same database
-
-    def _noticed(self, kind: str, changed_id: str) -> None:
-        """Another gateway changed something. Of many changes at once workers are told once."""
-        if not self._notices:
-            asyncio.get_running_loop().call_soon(self._tell)
-        self._notices.setdefault(kind, []).append(changed_id)
-
-    def _tell(self) -> None:
-        for kind, ids in self._notices.items():
-            self._changed(kind, ids)
-        self._notices.clear()
-
-    def _missed(self) -> None:
-        self._changed("all", [])
 
 
 def _database_url() -> str:
