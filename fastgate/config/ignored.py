@@ -124,10 +124,12 @@ _GENERAL = _by_word(
             custom_sso custom_ui_sso_sign_in_handler custom_key_generate custom_key_update
             allow_user_auth enforce_rbac role_permissions ui_access_mode
             service_account_settings enable_oauth2_auth""",
-        _PROXY: """admin_only_routes allowed_routes public_routes allowed_ips use_x_forwarded_for
+        _PROXY: """admin_only_routes allowed_routes public_routes
             disable_master_key_return control_plane_url""",
         _TEAMS: """user_header_name user_header_mappings default_team_disabled enforce_user_param
             enforced_params reject_clientside_metadata_tags""",
+        "a field that anybody can write says nothing of where a request comes from": """
+            use_x_forwarded_for""",
         "fields that clients send are passed on by an allow-list": """
             forward_client_headers_to_llm_api forward_openai_org_id
             forward_llm_provider_auth_headers allow_client_side_credentials

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from decimal import Decimal
+import ipaddress
 from typing import Any
 
 from fastgate.config import values
@@ -94,6 +95,16 @@ def master_key_hash(value: Any, spot: Spot) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _networks(value: Any, spot: Spot) -> list[str]:
+    found = []
+    for index, each in enumerate(spot.reader.sequence(value, spot)):
+        try:
+            found.append(str(ipaddress.ip_network(str(each))))
+        except ValueError:
+            spot.item(index).fault("expected an IP address, or a network such as 10.0.0.0/8")
+    return found
+
+
 def _megabytes(value: object) -> int:
     found = values.number(value)
     if found <= 0:
@@ -157,6 +168,9 @@ GENERAL = {
     ),
     "database_url": Option(
         plain(values.text), "`postgresql://…` or `sqlite:///…`; `$DATABASE_URL` wins."
+    ),
+    "allowed_ips": Option(
+        _networks, "Addresses or networks (`10.0.0.0/8`) that keys are accepted from; default: any."
     ),
     "max_request_size_mb": Option(plain(_megabytes), "As `limits.max_body_bytes`, in MiB."),
 }

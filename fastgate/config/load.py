@@ -176,6 +176,7 @@ def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: 
         prices=ours.get("prices", []),
         spend=Spend(**ours.get("spend", {}), database_url=general.get("database_url", "")),
         budgets=_budgets(litellm),
+        allowed_ips=general.get("allowed_ips", []),
         drop_params=litellm.get("drop_params", False),
     )
 

@@ -173,6 +173,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """`base_model`: whose published price holds, where `model` is a name of one's own."""
     prices: dict[str, Decimal] = {}
     """Price fields of `litellm_params` and `model_info`, by their names there."""
+    stored: bool = False
+    """It comes from the database, not from the file."""
     rates: bytes = b""
     """What its `model` costs by the configuration, compiled (`_core.cost.Rates`); empty: that does
     not say."""
@@ -296,4 +298,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     budgets: list[Budget] = []
     """Of all of the gateway, and of providers."""
     prices: list[PriceEntry] = []
+    allowed_ips: list[str] = []
+    """Networks that keys are accepted from; empty: any."""
     drop_params: bool = False

@@ -27,6 +27,7 @@ from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
 from fastgate.gateway.book import Book
+from fastgate.gateway.addresses import Addresses
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.keys import Keys
@@ -118,6 +119,7 @@ class Worker(Shared):
         upstream = config.upstream
         self.resolver.ttl_s = upstream.dns_ttl_s
         pipeline = self.pipeline
+        pipeline.addresses = Addresses(config.allowed_ips) if config.allowed_ips else None
         pipeline.stall_ns = int(upstream.stall_timeout_s * 1e9)
         pipeline.ping_ns = int(upstream.ping_timeout_s * 1e9)
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
