@@ -8,6 +8,8 @@ may have changed at the end.
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,9 +17,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from fastgate.config.schema import Config
 from fastgate.control.app import ROUTES as OWN_ROUTES
 from fastgate.control.app import State, create_app
 from fastgate.management.routes import ANY, OWN, ROUTES, STANDINGS, Route
+from fastgate.observe import memory as shared_memory
 from tests.served import MASTER_KEY, Reply, Stand, config, deployment, stand
 
 MARK = "only-for-tenant-a"
@@ -243,18 +247,26 @@ def _keys_that_are_none(make: Any, user: Any) -> dict[str, str | None]:
     }
 
 
+def routes_of_control() -> set[tuple[str, str]]:
+    """Return method and path of all that control answers."""
+    fd = shared_memory.create(1)
+    try:
+        state = State(shared_memory.open(fd, shared_memory.CONTROL), Config())
+        return {
+            (route.method, route.resource.canonical)
+            for route in create_app(state).router.routes()
+            if route.method != "HEAD" and route.resource is not None
+        }
+    finally:
+        os.close(fd)
+
+
 def test_the_table_is_whole() -> None:
     """A route of control that no table names would be one that nobody checks."""
-    state = State.__new__(State)
     known = {(route.method, route.path) for route in ROUTES}
-    known |= {("GET", path) for path, _, _ in OWN_ROUTES}
-    known |= {("GET", "/openapi.json"), ("GET", "/internal/keys/{digest}")}
-    served = {
-        (route.method, route.resource.canonical)
-        for route in create_app(state).router.routes()
-        if route.method != "HEAD" and route.resource is not None
-    }
-    assert served == known
+    known |= {("GET", path) for path, _, _ in OWN_ROUTES} | {("GET", "/openapi.json")}
+    # Those for workers have no way in from outside: see below.
+    assert {each for each in routes_of_control() if not each[1].startswith("/internal/")} == known
     assert {f"{route.method} {route.path}" for route in ROUTES} == ATTACKS.keys()
     for route in ROUTES:
         assert route.rule.get("proxy_admin") == ANY, route
@@ -316,6 +328,17 @@ def test_what_is_the_admins_alone_is_the_master_keys(world: World) -> None:
                 assert reply.status == 200, (path, standing)
             else:
                 assert reply.status in (401, 403, 404), (path, standing, reply.body)
+
+
+def test_what_is_for_workers_has_no_way_in(world: World) -> None:
+    internal = [path for _, path in routes_of_control() if path.startswith("/internal/")]
+    assert internal
+    for path in internal:
+        for asked in (re.sub(r"{\w+}", world.names["token"], path), path.replace("{", "%7B")):
+            for key in (MASTER_KEY, *world.keys.values(), None):
+                reply = world.served.ask("GET", asked, key=key)
+                assert reply.status == 404, (asked, reply.body)
+                assert reply.error["message"].startswith("Not Found"), asked
 
 
 def test_a_members_view_of_the_team_ends_with_the_membership(world: World) -> None:
