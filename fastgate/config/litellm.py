@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from decimal import Decimal
-import ipaddress
 from typing import Any
 
 from fastgate.config import values

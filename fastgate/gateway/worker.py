@@ -26,8 +26,8 @@ import uvloop
 from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
-from fastgate.gateway.book import Book
 from fastgate.gateway.addresses import Addresses
+from fastgate.gateway.book import Book
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.keys import Keys

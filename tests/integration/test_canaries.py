@@ -44,7 +44,7 @@ for _name in NAMES:
         CANARY[_name] = CANARY[_name].removeprefix("sk-")
 
 # Tables that must not be empty when they are looked through.
-LOOKED_THROUGH = ("audit_log", "virtual_keys")
+LOOKED_THROUGH = ("audit_log", "virtual_keys", "spend_logs")
 # A value in one of these is there because somebody put it there to find it again.
 KEPT = {"metadata", "litellm_params", "model_info"}
 
