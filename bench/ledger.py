@@ -87,7 +87,8 @@ class Ledger:
             "stream": asked.stream,
             "status": script.status if script is not None else 0,
             "prompt": asked.prompt_tokens if billed else 0,
-            "cached": asked.cached_tokens if billed else 0,
+            # Its answer doesn't tell of them.
+            "cached": asked.cached_tokens if billed and asked.kind != "embeddings" else 0,
             "completion": completion if billed else 0,
             "told": told,
             "events": generation.sent,
