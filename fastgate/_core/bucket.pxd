@@ -44,7 +44,7 @@ cdef struct LimitEntry:
     int64_t day                     # since 1970
     int64_t day_tokens
     uint32_t begun                  # has had a request
-    uint32_t leased                 # several machines share the limit: only what was granted is here
+    uint32_t leased                 # machines share the limit: only what was granted is ours
     uint32_t wanted                 # refused for want of a lease: 1 requests, 2 tokens
     int32_t remote_in_flight        # on other machines
     int64_t credit_requests

@@ -1,4 +1,5 @@
-# Budgets that all workers share, in one shared memory region, found by key as limits are (table.pxd).
+# Budgets that all workers share, in one shared memory region, found by key as limits are
+# (table.pxd).
 #
 #     spent = base + unposted        base: what the database says; unposted: settled here since
 #     a request fits when            spent + reserved + the most it can cost <= the budget

@@ -1,8 +1,8 @@
 """What was spent of each budget, and what requests in flight may still cost (budget.pxd)."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 
-from fastgate._core.atomic cimport load, load_count, lock_word, store_count, store_word
+from fastgate._core.atomic cimport load, lock_word, store_count, store_word
 from fastgate._core.bucket cimport sum_of
 from fastgate._core.table cimport IDLE_NS, SECOND_NS, SLOTS, EntryHead, Region, Table, table_bytes
 

@@ -97,9 +97,9 @@ cdef inline char* put_cost(char* to, long long nano) noexcept nogil:
     cdef int i
     to = put(to, b"x-litellm-response-cost: ")
     to = put_int(to, nano // 1000000000)
-    to[0] = b"."
+    to[0] = c"."
     for i in range(9, 0, -1):
-        to[i] = <char>(b"0"[0] + rest % 10)
+        to[i] = <char>(48 + rest % 10)
         rest //= 10
     return put(to + 10, b"\r\n")
 

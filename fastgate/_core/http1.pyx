@@ -253,11 +253,11 @@ cdef class Reader:
         return False
 
     def items(self):
-        cdef int i
-        cdef Field* f = self.fields
+        cdef int n = self.n_fields if self.head is not None else 0
+        cdef Field f
         return [
-            (self._part(f[i].name_start, f[i].name_end), self._part(f[i].value_start, f[i].value_end))
-            for i in range(self.n_fields if self.head is not None else 0)
+            (self._part(f.name_start, f.name_end), self._part(f.value_start, f.value_end))
+            for f in self.fields[:n]
         ]
 
     cdef bytes _part(self, Py_ssize_t start, Py_ssize_t end):

@@ -1,6 +1,6 @@
 """Limits and budgets of all scopes of a request, reserved as one (scopes.pxd)."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastgate._core.atomic cimport add_count, lock_word, store_word

@@ -172,7 +172,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     prices: dict[str, Decimal] = {}
     """Price fields of `litellm_params` and `model_info`, by their names there."""
     rates: bytes = b""
-    """What its `model` costs, compiled (`_core.cost.Rates`); empty: unknown, or a pattern's."""
+    """What its `model` costs by the configuration, compiled (`_core.cost.Rates`); empty: that does
+    not say."""
 
     def __repr__(self) -> str:
         # `auth_value` and `headers` hold secrets, and a repr ends up in logs.

@@ -17,6 +17,7 @@ from fastgate import __version__
 from fastgate.control import management
 from fastgate.control.health import Health
 from fastgate.observe import metrics
+from fastgate.spend.pricing import Pricing
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -43,6 +44,7 @@ class State:
         self.started_s = time.monotonic()
         """When the supervisor started, on the machine's monotonic clock."""
         self.health = Health()
+        self.pricing = Pricing(lambda: self.config)
         self.service: Service | None = None
         """What the management API works with; None while there is no database."""
 
@@ -59,7 +61,7 @@ def create_app(state: State) -> web.Application:
     app.router.add_get("/health/readiness", _readiness)
     app.router.add_get("/health/readiness/details", _readiness)
     app.router.add_get("/fastgate/status", _status)
-    management.add_routes(app, lambda: state.service)
+    management.add_routes(app, lambda: state.service, state.pricing)
     return app
 
 

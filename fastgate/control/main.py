@@ -26,13 +26,16 @@ from fastgate.config import snapshot as snapshots
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
 from fastgate.control.reload import Reloader
+from fastgate.home import home, journal_home
 from fastgate.management.call import Service
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
+from fastgate.spend.drain import Drain
 from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
     from fastgate.channel import Message
+    from fastgate.spend.ledger import Posted
 
 __all__ = ["main"]
 
@@ -107,13 +110,40 @@ class Control:
                     _log.error("no database: the management API is off", {"error": str(error)})
                     self.store_tried.set()
                     return
+            drain = Drain(
+                store,
+                journal_home(),
+                on_posted=self._on_posted,
+                priced=self.state.pricing.priced,
+            )
+            await self._recover(drain)
             self.state.service = Service(store, lambda: self.state.config, self._changed)
             self.store_tried.set()
-            await asyncio.Event().wait()
+            while True:
+                try:
+                    await drain.run()
+                except Exception:
+                    # Nothing is lost: what is not posted stays in the journals.
+                    _log.exception("spend can't be posted")
+                    await asyncio.sleep(_STORE_RETRY_S)
         finally:
             self.state.service = None
             if store is not None:
                 await store.close()
+
+    async def _recover(self, drain: Drain) -> None:
+        """Post what earlier processes left, so that what keys have spent is known."""
+        try:
+            while await drain.step():
+                pass
+        except StoreUnavailable as error:
+            _log.warning("spend can't be posted yet", {"error": str(error)})
+
+    def _on_posted(self, posted: Posted) -> None:
+        metrics = self.state.memory.metrics(shared_memory.CONTROL)
+        metrics.counter("fastgate_spend_rows_total", outcome="new").add(posted.new)
+        metrics.counter("fastgate_spend_rows_total", outcome="adjusted").add(posted.adjusted)
+        metrics.counter("fastgate_spend_rows_total", outcome="known").add(posted.known)
 
     def _changed(self, kind: str, ids: list[str]) -> None:
         """Have every worker forget what it remembers of these."""
@@ -121,8 +151,7 @@ class Control:
 
 
 def _database_url() -> str:
-    home = os.environ.get("FASTGATE_HOME") or ".fastgate"
-    return os.environ.get("DATABASE_URL") or f"sqlite:///{home}/fastgate.db"
+    return os.environ.get("DATABASE_URL") or f"sqlite:///{home()}/fastgate.db"
 
 
 async def _run(arguments: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from fastgate.management.call import Service
+    from fastgate.spend.pricing import Pricing
 
 __all__ = ["MAX_BODY_BYTES", "add_routes"]
 
@@ -37,8 +38,10 @@ _log = logging.getLogger("fastgate.control")
 MAX_BODY_BYTES = 1 << 20
 
 
-def add_routes(app: web.Application, service: Callable[[], Service | None]) -> None:
-    """Add the table's routes, the OpenAPI document and the look-up of keys for workers.
+def add_routes(
+    app: web.Application, service: Callable[[], Service | None], pricing: Pricing
+) -> None:
+    """Add the table's routes, the OpenAPI document and what workers look up: keys and prices.
 
     `service` returns None while there is no store.
     """
@@ -46,6 +49,7 @@ def add_routes(app: web.Application, service: Callable[[], Service | None]) -> N
         app.router.add_route(route.method, route.path, _answering(route, service))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/internal/keys/{digest}", _looking_up(service))
+    app.router.add_get("/internal/rates/{deployment}", _pricing(pricing))
 
 
 def _answering(route: Route, service: Callable[[], Service | None]) -> Handler:
@@ -181,6 +185,20 @@ def _looking_up(service: Callable[[], Service | None]) -> Handler:
         return web.Response(body=encode(found), content_type="application/msgpack")
 
     return look_up
+
+
+def _pricing(pricing: Pricing) -> Handler:
+    async def price(request: web.Request) -> web.Response:
+        if "x-fastgate-role" in request.headers:
+            raise web.HTTPNotFound
+        cards = await asyncio.to_thread(
+            pricing.cards, request.match_info["deployment"], request.query.get("model", "")
+        )
+        if not cards:
+            raise web.HTTPNotFound
+        return web.Response(body=cards, content_type="application/octet-stream")
+
+    return price
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

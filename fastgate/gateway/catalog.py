@@ -156,7 +156,7 @@ class Catalog:
             for deployment, upstream_model in route.deployments
         ]
         for choice in choices:
-            if "*" in choice.target.deployment.model:
+            if choice.rates is None:
                 self.worker.rates.ask(choice)
         for choice, weight in zip(choices, _weights(choices), strict=True):
             choice.target.weight = weight

@@ -8,5 +8,6 @@ from fastgate.gateway.context cimport Context
 cdef class Peek:
     cdef readonly BodyScan scan
     cdef public Context owner
+
     @cython.locals(scan=BodyScan, user=Place, metadata=Place)
     cpdef look(self, Context context)

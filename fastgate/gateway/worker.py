@@ -122,6 +122,7 @@ class Worker(Shared):
         pipeline.ping_ns = int(upstream.ping_timeout_s * 1e9)
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
         self.control = self._control_target()
+        self.rates.forget()
         catalog = Catalog(snapshot, self)
         if pipeline.keys is not None:
             pipeline.keys.apply(snapshot.stored)
@@ -313,7 +314,7 @@ class Worker(Shared):
         await asyncio.sleep(0)
         if self.log is not None:
             self.log.close()
-        self.rates.close()
+        self.rates.forget()
         if self.pipeline.book is not None:
             self.pipeline.book.spend.close()
 

@@ -72,6 +72,11 @@ FAMILIES = {
     "fastgate_errors_total": Family(
         "counter", "Requests that failed, by whose fault it was.", ("source", "kind")
     ),
+    "fastgate_spend_rows_total": Family(
+        "counter",
+        "Requests posted to the spend log: new, adjusted (billed before as orphans), known before.",
+        ("outcome",),
+    ),
     "fastgate_unpriced_requests_total": Family(
         "counter", "Requests booked without a cost, for want of a price.", ("model",)
     ),

@@ -47,6 +47,7 @@ def load(path: str, overrides: Mapping[str, Any]) -> list[Message]:
 
     from fastgate.config.load import load as load_file  # noqa: PLC0415  see above
     from fastgate.config.snapshot import encode as encode_snapshot  # noqa: PLC0415  see above
+    from fastgate.spend.prices import configured  # noqa: PLC0415  see above
 
     try:
         loaded = load_file(path, os.environ)
@@ -58,6 +59,10 @@ def load(path: str, overrides: Mapping[str, Any]) -> list[Message]:
     level = given.pop("log_level", config.log.level)
     config = msgspec.structs.replace(
         config,
+        deployments=[
+            msgspec.structs.replace(each, rates=configured(each, config.prices))
+            for each in config.deployments
+        ],
         server=msgspec.structs.replace(config.server, **given),
         log=msgspec.structs.replace(config.log, level=level),
     )

@@ -63,12 +63,14 @@ class Drain:
         home: Path,
         *,
         on_posted: Callable[[Posted], object] = lambda posted: None,
+        priced: Callable[[Entry], Entry] = lambda entry: entry,
         batch: int = BATCH,
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._store = store
         self._home = home
         self._on_posted = on_posted
+        self._priced = priced
         self._limit = batch
         self._interval_s = interval_s
         self._lock_fd = -1
@@ -191,7 +193,7 @@ class Drain:
         for epoch, journal in self._journals.items():
             taken = journal.take(self._limit - len(batch.entries))
             if taken:
-                batch.entries.extend(taken)
+                batch.entries.extend(map(self._priced, taken))
                 before = self._places.get(epoch, Place(0, 0))
                 batch.moves.append(Move(epoch, before, journal.place))
             if len(batch.entries) >= self._limit:

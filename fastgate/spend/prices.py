@@ -21,7 +21,15 @@ from fastgate.providers.registry import registry
 from fastgate.spend import catalogue, fields
 from fastgate.spend.price import EVER_US, Price, encoded
 
-__all__ = ["HORIZON", "Price", "compile_price", "compile_schedule", "periods", "unix_us"]
+__all__ = [
+    "HORIZON",
+    "Price",
+    "compile_price",
+    "compile_schedule",
+    "configured",
+    "periods",
+    "unix_us",
+]
 
 HORIZON = timedelta(days=2)
 """How far ahead workers know of changes: with one compilation a day, never less than a day."""
@@ -29,6 +37,7 @@ HORIZON = timedelta(days=2)
 FROM_SETTINGS = "fastgate_settings.prices"
 FROM_DEPLOYMENT = "model_list"
 FROM_CATALOGUE = "genai-prices"
+FAR_US = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -68,6 +77,26 @@ def compile_schedule(
     So that a price begins to hold with the first request of its day, in all workers.
     """
     return encoded(periods(deployment, upstream_model, at, at + HORIZON, entries))
+
+
+def configured(deployment: Deployment, entries: Sequence[PriceEntry]) -> bytes:
+    """Return the cards of what the configuration alone says, for ever; empty: it says nothing of
+    some time, or the deployment takes any model. The catalogue is not loaded for it.
+    """
+    model = deployment.model
+    if "*" in model:
+        return b""
+    mine = [e for e in entries if _entry([e], deployment, model, FAR_US) is not None]
+    if not deployment.prices and not any(entry.since_us < 0 for entry in mine):
+        return b""
+    moments = sorted({entry.since_us for entry in mine if entry.since_us >= 0})
+    found: list[tuple[int, Price | None]] = []
+    for moment_us in [EVER_US, *moments]:
+        at = _EPOCH + max(moment_us, 0) * _MICROSECOND
+        price = compile_price(deployment, model, at, mine)
+        if not found or price != found[-1][1]:
+            found.append((moment_us, price))
+    return encoded(found)
 
 
 def periods(

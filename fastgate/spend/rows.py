@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from fastgate._core.journal import OUTCOME_FIELDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,11 +21,13 @@ __all__ = [
     "ABORTED",
     "ATTEMPT_COLUMNS",
     "COLUMNS",
+    "CONSTANT_AT",
     "COUNTED",
     "ESTIMATED",
     "FAILURE",
     "NO_USAGE",
     "ORPHANED",
+    "OUTCOME_AT",
     "PROVIDER",
     "SUCCESS",
     "TIMES",
@@ -80,6 +84,10 @@ ATTEMPT_COLUMNS = (
     *_TOKENS,
     *("error_kind", "http_status", "usage_source", "spend_nano_usd", "start_time", "end_time"),
 )
+
+CONSTANT_AT = {name: i for i, name in enumerate(_CONSTANT)}
+"""Where in a Constant a column stands."""
+OUTCOME_AT = {name: i for i, name in enumerate(OUTCOME_FIELDS)}
 
 _NO_NOTE = (None,) * len(_NOTED)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -94,7 +94,7 @@ def books(worker: Wired) -> dict[str, Any]:
         entry = inner.memory.limits.entry(target.limit_key, now_ns)
         found[f"{name} reserved"] = inner.memory.limits.in_flight(entry)
     principal = pipeline.snapshot.principal(hashlib.sha256(KEY.encode()).digest())
-    entry = inner.memory.limits.entry(principal.limit_key, now_ns)
+    entry = inner.memory.limits.entry(principal.scoped.limit_keys[0], now_ns)
     found["key in flight"] = inner.memory.limits.in_flight(entry)
     return found
 

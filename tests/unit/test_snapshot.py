@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastgate.config.schema import Alias, Config, Deployment, Router, Server, VirtualKey
+from fastgate.config.scopes import LimitName
 from fastgate.config.snapshot import Principal, Snapshot, decode, encode
 
 MASTER = hashlib.sha256(b"sk-master").digest()
@@ -152,16 +153,16 @@ def test_a_key_is_found_by_its_digest() -> None:
     found = snapshot(keys=[key("k", team="t", rpm=5, tpm=6, max_parallel=7)])
     who = principal(found, "k")
     assert (who.alias, who.team, who.is_admin) == ("k", "t", False)
-    assert (who.rpm, who.tpm, who.max_parallel, who.limited) == (5, 6, 7, True)
+    assert who.scoped is not None
+    assert who.scoped.limits == [LimitName("api_key", "k", 5, 6, -1, 7)]
     assert who.key_hash == digest_of("k")
-    assert who.limit_key == int.from_bytes(digest_of("k")[:8], "big")
     assert found.principal(digest_of("k")) is who
     assert found.principal(digest_of("other")) is None
 
 
 def test_without_limits_there_is_nothing_to_reserve() -> None:
-    assert principal(snapshot(keys=[key("k")]), "k").limited is False
-    assert principal(snapshot(keys=[key("k", tpm=0)]), "k").limited is True
+    assert principal(snapshot(keys=[key("k")]), "k").scoped is None
+    assert principal(snapshot(keys=[key("k", tpm=0)]), "k").scoped is not None
 
 
 def test_the_master_key_is_admin() -> None:
