@@ -7,7 +7,8 @@
 Exact means: the same model and the same tokens, and a cost that is those tokens at the model's
 price, to the nano-dollar. Three things only a gateway can't know, and each has its own bounds:
 
-    estimated   the engine's usage never went out: the answer's tokens are still exact in a stream
+    estimated   the engine's usage never went out: a stream's tokens are its events then, few of
+                which are without one
     left        the client left: between what it saw and what the engine had handed over
     orphaned    the worker was killed: no client saw the end, and no more than could be
 
@@ -30,6 +31,12 @@ __all__ = ["Checked", "Line", "check", "read_lines"]
 
 MOST_ESTIMATED = 4
 """An estimated prompt is off by less than this factor: the words of all prompts are alike."""
+
+ENVELOPE_TOKENS = 100
+"""Or by so many: a body's other members are estimated with it."""
+
+_TOKENLESS = {"messages": 3}
+"""Events behind the last token that are counted as if they had one; of most kinds, one."""
 
 
 class Line(NamedTuple):
@@ -177,14 +184,16 @@ class _Request:
 
     def _check_inexact(self, charge: Charge, billed: list[Line]) -> None:
         """Take the engine's line of this charge out of `billed`, if there can be one."""
-        same = [line for line in billed if line.model == charge.model]
+        # An orphan is booked for where it went first.
+        orphan = charge.final and self.orphaned
+        same = [line for line in billed if orphan or line.model == charge.model]
         for line in same:
             why = self._admitted(charge, line)
             if why:
                 billed.remove(line)
                 self.checked.counts[f"{why} charges"] += 1
                 return
-        if charge.final and self.orphaned:
+        if orphan:
             # Killed before the engine had handed anything over: billed at what was expected.
             self._check_orphan(charge, 0)
             self.checked.counts["orphaned charges"] += 1
@@ -199,11 +208,17 @@ class _Request:
         estimated = charge.source == "estimated"
         if charge.final and self.left and self.client is not None:
             prompt = charge.prompt == line.prompt or _alike(charge.prompt, line.prompt)
-            within = self.client.tokens <= charge.completion <= line.completion
+            surplus = _TOKENLESS.get(line.kind, 1) if estimated else 0
+            within = self.client.tokens <= charge.completion <= line.completion + surplus
             return "left" if prompt and (within or (estimated and not line.stream)) else ""
-        if estimated and not line.told and _alike(charge.prompt, line.prompt):
-            return "estimated" if charge.completion == line.completion or not line.stream else ""
-        return ""
+        if not estimated or not _alike(charge.prompt, line.prompt):
+            return ""
+        surplus = charge.completion - line.completion
+        counted = 0 <= surplus <= _TOKENLESS.get(line.kind, 1)
+        if not line.told:
+            return "estimated" if counted or not line.stream else ""
+        # Anthropic's streams tell of the output at the end; before, of the first token.
+        return "estimated" if line.kind == "messages" and counted else ""
 
     def _check_orphan(self, charge: Charge, handed: int) -> None:
         row = self.row
@@ -246,7 +261,8 @@ def _charge(row: dict[str, Any], final: bool) -> Charge:
 
 
 def _alike(estimated: int, tokens: int) -> bool:
-    return tokens / MOST_ESTIMATED <= estimated <= tokens * MOST_ESTIMATED
+    within = tokens / MOST_ESTIMATED <= estimated <= tokens * MOST_ESTIMATED
+    return within or abs(estimated - tokens) <= ENVELOPE_TOKENS
 
 
 def _check_clients(

@@ -142,7 +142,7 @@ def _take_in(seen: Seen, body: bytes) -> None:
     whole = body[: body.rfind(b"\n\n") + 2] if seen.wish.stream else body
     told = [int(count) for count in _TOLD.findall(whole)]
     seen.tokens = max([*told, len(_CONTENT.findall(whole)) if seen.wish.stream else 0])
-    seen.failed = seen.wish.stream and b'data: {"error"' in body
+    seen.failed = seen.wish.stream and b'"error":{' in body.partition(b"[DONE]")[0]
 
 
 def _usage(wish: Wish, answer: Answer) -> tuple[int, int, int] | None:
