@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from tests.raw_peers import WAIT_S, Answer, Client, parse_head, request
 __all__ = ["COMPLETE", "Load", "Seen"]
 
 COMPLETE, CUT, LEFT, NOTHING = "complete", "cut", "left", "nothing"
+
+PAUSE_S = 0.25
+"""After an answer that says to come again later: else most requests of a run would get it."""
 
 _TOLD = re.compile(rb'"(?:completion|output)_tokens":(\d+)')
 _CONTENT = re.compile(rb'"(?:content|text|delta)":"[^"]|"type":"text_delta","text":"[^"]')
@@ -85,11 +88,14 @@ class Load:
                 await _read_some(client, seen)
                 reusable = False
             if not reusable:
-                client.reset() if wish.resets else client.close()
+                alive = not client.writer.transport.is_closing()
+                client.reset() if wish.resets and alive else client.close()
                 client = None
             async with self._moved:
                 self.seen.append(seen)
                 self._moved.notify_all()
+            if seen.status == 503 or seen.ending == NOTHING:
+                await asyncio.sleep(PAUSE_S)
         if client is not None:
             client.close()
 
@@ -163,6 +169,3 @@ def _usage(wish: Wish, answer: Answer) -> tuple[int, int, int] | None:
     for details in ("prompt_tokens_details", "input_tokens_details"):
         cached = (told.get(details) or {}).get("cached_tokens", cached)
     return prompt, cached, told.get("completion_tokens", told.get("output_tokens", 0))
-
-
-Trouble = Callable[[], Awaitable[None]]

@@ -12,7 +12,7 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -250,14 +250,3 @@ def make_owners(running: Stand) -> None:
         {"user_id": "user-2"},
     ):
         running.keys.append(done("/key/generate", owners)["key"])
-
-
-Step = Callable[[], Any]
-
-
-async def at_parts(load: Load, steps: list[tuple[float, Step]]) -> None:
-    """Take each step when that part of the load's requests has ended."""
-    most = load.most
-    for part, step in steps:
-        await load.reach(int(part * most))
-        await step()
