@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.checker import Checked
 from tests.ledger.stand import FAULTS, Stand, stand
 from tests.ledger.troubles import at_parts, kill_loop, killed
 
@@ -25,11 +24,6 @@ REQUESTS = 3_000
 KILLS = 40
 AWAY_S = 2.0
 CONTROL_AWAY_S = 3.0
-
-
-def assert_exact(checked: Checked) -> None:
-    print("\n" + "\n".join(f"{what:40} {n}" for what, n in sorted(checked.counts.items())))
-    assert not checked.findings, "\n".join(checked.findings[:20])
 
 
 async def away(running: Stand, postgres: Any) -> None:
@@ -63,7 +57,7 @@ async def test_the_books_are_the_engines(
         ]
         await at_parts(running.load(seed=1), REQUESTS, troubles)
         checked = await running.check()
-    assert_exact(checked)
+    checked.assert_exact()
     counts = checked.counts
     assert counts["requests"] == REQUESTS
     # It must have been what it says.
@@ -78,7 +72,7 @@ async def test_kills_at_any_moment(tmp_path: Path) -> None:
     with stand(tmp_path, url, workers=4, hooks="impatient") as running:
         await kill_loop(running, running.load(seed=2), KILLS, seed=2)
         checked = await running.check()
-    assert_exact(checked)
+    checked.assert_exact()
     assert checked.counts["kills"] == KILLS
     assert checked.counts["rows orphaned"] > 0
 
@@ -110,6 +104,6 @@ async def test_nothing_fails_while_there_is_no_control(tmp_path: Path) -> None:
 
         await at_parts(load, 1 << 40, [(200 / (1 << 40), no_control)])
         checked = await running.check()
-    assert_exact(checked)
+    checked.assert_exact()
     counts = checked.counts
     assert counts["requests"] == counts["clients complete 200"] == counts["rows success"] > 500

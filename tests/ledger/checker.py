@@ -84,6 +84,12 @@ class Checked:
     counts: Counter[str] = field(default_factory=Counter)
     """How much there was of what: rows, exact charges, estimated ones, ..."""
 
+    def assert_exact(self) -> None:
+        """Fail on any finding; say how much there was."""
+        print("\n" + "\n".join(f"{what:40} {n}" for what, n in sorted(self.counts.items())))
+        shown = "\n".join(self.findings[:20])
+        assert not self.findings, f"{len(self.findings)} findings:\n{shown}"
+
     def find(self, what: str, *where: Any) -> None:
         self.findings.append(" | ".join([what, *map(str, where)]))
 
