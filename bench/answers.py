@@ -54,9 +54,12 @@ class Request:
     finish: str = "stop"
     stream: bool = False
     include_usage: bool = False
+    continuous_usage: bool = False
+    """vLLM's `continuous_usage_stats`: every event of a chat has the usage so far."""
     choices: int = 1
     cached_tokens: int = 0
     usage: bool = True
+    request_id: str = ""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ def read_request(kind: str, raw: bytes, default_tokens: int) -> Request:
         finish="length" if limit < default_tokens else "stop",
         stream=bool(body.get("stream")) and kind in STREAMING,
         include_usage=bool(options.get("include_usage")),
+        continuous_usage=kind == "chat" and bool(options.get("continuous_usage_stats")),
         choices=max(1, int(body.get("n") or 1)),
     )
 
@@ -134,8 +138,8 @@ def named(event: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
 
 
-def usage_of(asked: Request) -> dict[str, Any]:
-    completion = asked.tokens * asked.choices
+def usage_of(asked: Request, so_far: int = -1) -> dict[str, Any]:
+    completion = asked.tokens * asked.choices if so_far < 0 else so_far
     return {
         "prompt_tokens": asked.prompt_tokens,
         "total_tokens": asked.prompt_tokens + completion,
@@ -205,8 +209,13 @@ def chat(asked: Request) -> Answer:
 def chat_stream(asked: Request, call: dict[str, Any] | None, finish: str) -> Answer:
     def event(choice: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
         row = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return data(head | {"choices": [row]})
+        if not (asked.continuous_usage and asked.usage):
+            return data(head | {"choices": [row]})
+        nonlocal spoken
+        spoken += "content" in delta and "role" not in delta
+        return data(head | {"choices": [row], "usage": usage_of(asked, spoken)})
 
+    spoken = 0
     head = {
         "id": "chatcmpl-sim",
         "object": "chat.completion.chunk",

@@ -1,7 +1,8 @@
 """The simulated engine's own routes: faults to come, what happened so far, metrics.
 
     POST /sim/faults   {"faults": "status=503", "requests": 3, "model": "a"}; or "connections": 2
-                       with slow-accept. Without a count: until /sim/reset.
+                       with slow-accept. Without a count: until /sim/reset. "share": 0.1 takes one
+                       in ten, by the engine's seed.
     POST /sim/reset    forget faults, log, aborts and prefix cache; counters back to 0
     GET  /sim/log      counters, requests received (?after=NUMBER), aborts
     GET  /sim/wait     the same, once ?requests= ?finished= ?aborted= are reached and not more than
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import random
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,13 +36,14 @@ SECRET_FIELDS = ("authorization", "x-api-key", "api-key")
 class Armed:
     """Faults that wait for requests or connections; `left` is None for no end."""
 
-    __slots__ = ("faults", "left", "model", "on_connect")
+    __slots__ = ("faults", "left", "model", "on_connect", "share")
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.faults = parse_faults(order["faults"])
         self.on_connect = "connections" in order
         self.left: int | None = order.get("connections" if self.on_connect else "requests")
         self.model: str | None = order.get("model")
+        self.share = float(order.get("share", 1.0))
 
 
 class Control:
@@ -49,6 +52,7 @@ class Control:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self._armed: list[Armed] = []
+        self._dice = random.Random(engine.options.pace.seed)
         self._waiters: dict[Connection, tuple[dict[str, int], asyncio.TimerHandle]] = {}
         self._connections: set[int] = set()
 
@@ -90,7 +94,9 @@ class Control:
         if not self._armed:
             return NO_FAULTS
         for armed in self._armed:
-            if not armed.on_connect and armed.model in (None, model):
+            if armed.on_connect or armed.model not in (None, model):
+                continue
+            if armed.share >= 1 or self._dice.random() < armed.share:
                 self._use(armed)
                 return armed.faults
         return NO_FAULTS

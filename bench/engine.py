@@ -7,6 +7,7 @@ remembers what it received. The first line on standard output is `listening on H
     wire.py        bytes -> requests           answers.py     request -> events
     script.py      events -> framed bytes      generation.py  scripts played in time
     simulation.py  when, how many, what cached control.py     /sim/*, /metrics
+    ledger.py      what was billed
 
 Without delays, batch or faults, a request whose bytes were seen before is answered from `_quick`
 (request line -> body -> Script) without being parsed; anything else takes `_answer`.
@@ -30,6 +31,7 @@ from bench.answers import BUILDERS, Answer, Request, build_error, build_models, 
 from bench.control import Control
 from bench.faults import NO_FAULTS, Faults, parse_faults, split_model
 from bench.generation import Generation, Pace, Player
+from bench.ledger import Ledger, meter
 from bench.script import Script, build_script
 from bench.simulation import Latency
 from bench.wire import Connection, field_value
@@ -69,6 +71,8 @@ class Options:
     keepalive_s: float = 5.0
     api_key: str = ""
     log_requests: int = 1000
+    ledger: str = ""
+    """A file for a line about each attempt (ledger.py); empty: none is kept."""
     tls_cert: str = ""
     tls_key: str = ""
 
@@ -79,7 +83,8 @@ class Engine:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: Options) -> None:
         self.options = options
         self.loop = loop
-        self.player = Player(loop, options.pace, self._script, self._on_finish)
+        ledger = Ledger(options.ledger) if options.ledger else None
+        self.player = Player(loop, options.pace, self._script, self._on_finish, ledger)
         self.connections: set[Connection] = set()
         self.opened = 0
         self.log: deque[tuple[int, int, float, bytes, bytes]] = deque(maxlen=options.log_requests)
@@ -88,7 +93,7 @@ class Engine:
         self.control = Control(self)
         self._quick: dict[bytes, dict[bytes, Script]] = {}
         self._quick_entries = 0
-        self._instant = options.pace.instant and not options.api_key
+        self._instant = options.pace.instant and not options.api_key and ledger is None
         self.quick_allowed = self._instant
 
     def _on_finish(self) -> None:
@@ -179,6 +184,7 @@ class Engine:
             return self._refuse(connection, "chat", 404, f"no route {target}")
         try:
             asked = read_request(kind, body, self.options.tokens)
+            asked.request_id = field_value(head, lower, b"x-request-id").decode("latin-1")
             name, suffix = split_model(asked.model)
             faults = self.control.take_faults(asked.model)
             faults = parse_faults(suffix, "+", faults)
@@ -213,6 +219,9 @@ class Engine:
             body = build_error(asked.kind, faults.status, message)
             answer = Answer("application/json", [body], status=faults.status)
         script = build_script(answer, asked.kind, faults)
+        script.meter = meter(
+            asked, len(answer.events), faults.error_event if script.failing else None
+        )
         script.prompt_tokens = asked.prompt_tokens
         script.tokens = 0 if faults.status else asked.tokens * asked.choices
         return script
@@ -292,6 +301,9 @@ def read_options(argv: list[str]) -> Options:
     )
     parser.add_argument("--api-key", default="", help="refuse requests without it")
     parser.add_argument("--log-requests", type=int, default=defaults.log_requests)
+    parser.add_argument(
+        "--ledger", default="", metavar="FILE", help="append a line of JSON for each attempt"
+    )
     parser.add_argument("--tls-cert", default="")
     parser.add_argument("--tls-key", default="")
     given = vars(parser.parse_args(argv))

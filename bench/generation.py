@@ -13,11 +13,15 @@ from dataclasses import dataclass
 
 from bench.answers import Request
 from bench.faults import NO_FAULTS, Faults
+from bench.ledger import Ledger
 from bench.script import Ending, Script
 from bench.simulation import Batch, Histogram, Latency, Prefill, PrefixCache, Wheel
 from bench.wire import Connection
 
 __all__ = ["Generation", "Pace", "Player"]
+
+DELIVERY_POLL_S = 0.001
+"""Nothing tells when a peer has acknowledged; on loopback it does so at once, or within 40 ms."""
 
 LATENCY_BOUNDS_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -82,6 +86,7 @@ class Player:
         pace: Pace,
         build: Callable[[Request, Faults], Script],
         on_finish: Callable[[], None],
+        ledger: Ledger | None = None,
     ) -> None:
         self.batch = Batch(pace.batch)
         self.cache = PrefixCache(pace.kv_tokens)
@@ -95,6 +100,7 @@ class Player:
         self._pace = pace
         self._build = build
         self._on_finish = on_finish
+        self._ledger = ledger
         self._latency = Latency(pace.distribution, pace.seed)
         self._prefill = Prefill(pace.prefill_tps)
         self._wheel = Wheel(loop.time, loop.call_at, self._on_due)
@@ -139,7 +145,7 @@ class Player:
 
     def abort(self, generation: Generation) -> None:
         """Its client is gone."""
-        self._end(generation)
+        self._end(generation, True)
 
     def on_writable(self, generation: Generation) -> None:
         if not generation.blocked:
@@ -262,10 +268,27 @@ class Player:
 
     def _finish(self, generation: Generation, now: float) -> None:
         """The script has been written: keep, close, reset or go silent, as it says."""
-        script, connection = generation.script, generation.connection
+        script = generation.script
         assert script is not None
         if script.ending is Ending.STALL:
             return
+        if self._ledger is not None and script.ending is not Ending.KEEP:
+            return self._finish_delivered(generation)
+        self._leave(generation, now)
+
+    def _finish_delivered(self, generation: Generation) -> None:
+        """Hang up once all that is billed has arrived: a reset would take it back."""
+        connection = generation.connection
+        if connection.answering is not generation:
+            return
+        if connection.undelivered_bytes():
+            self._loop.call_later(DELIVERY_POLL_S, self._finish_delivered, generation)
+        else:
+            self._leave(generation, self._loop.time())
+
+    def _leave(self, generation: Generation, now: float) -> None:
+        script, connection = generation.script, generation.connection
+        assert script is not None
         self.finished += 1
         connection.answering = None
         if script.ending is not Ending.KEEP:
@@ -275,8 +298,10 @@ class Player:
             connection.finish(now)
         self._on_finish()
 
-    def _end(self, generation: Generation) -> None:
-        """Give the place in the batch, or in its queue, back."""
+    def _end(self, generation: Generation, gone: bool = False) -> None:
+        """Give the place in the batch, or in its queue, back; `gone`: the client left."""
+        if self._ledger is not None:
+            self._ledger.write(generation, gone)
         if generation.flat:
             self.batch.running -= 1
             return

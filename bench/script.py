@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.answers import Answer, build_error
 from bench.faults import NO_FAULTS, STALL_BEFORE_HEAD, Faults
@@ -32,6 +32,11 @@ class Script:
     ends: list[int]
     ending: Ending = Ending.KEEP
     stream: bool = False
+    status: int = 200
+    failing: bool = False
+    """It breaks off with an error event."""
+    meter: list[tuple[int, bool]] = field(default_factory=list)
+    """For the ledger, see there; by the number of events sent."""
     prompt_tokens: int = 0
     tokens: int = 0
     writes: tuple[bytes, ...] = ()
@@ -59,6 +64,7 @@ def build_script(answer: Answer, kind: str, faults: Faults = NO_FAULTS) -> Scrip
         events = [*events[:count], error, b"data: [DONE]\n\n"]
         ends = [*clip(ends, count), len(events)]
     script = frame(answer, events, ends, faults)
+    script.failing = events is not answer.events
     if faults.interim:
         script.head = EARLY_HINTS * faults.interim + script.head
     if faults.malformed:
@@ -85,6 +91,7 @@ def frame(answer: Answer, events: list[bytes], ends: list[int], faults: Faults) 
         ends=list(ends),
         ending=Ending.CLOSE if closing else Ending.KEEP,
         stream=answer.stream,
+        status=answer.status,
     )
 
 

@@ -7,9 +7,11 @@ request at a time; what is pipelined behind waits in `_held`. Requests go to `en
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from typing import Any
 
 __all__ = ["CHUNKED", "Connection", "build_head", "chunk", "field_value", "fields"]
@@ -189,6 +191,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif self._held:
             self.listen()
+
+    def undelivered_bytes(self) -> int:
+        """What was written and the peer's kernel has not acknowledged yet."""
+        waiting: int = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        # tcp(7), SIOCOUTQ: sent or not, as long as it is not acknowledged.
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return waiting + int.from_bytes(queued, sys.byteorder)
 
     def hang_up(self, reset: bool) -> None:
         """Close behind what was written, with a FIN or an RST."""

@@ -43,7 +43,7 @@ cdef class Book:
     cdef Booking _booking(self, Context context, long long wall_us)
     cdef _note(self, Context context)
 
-    @cython.locals(outcome=Outcome)
+    @cython.locals(outcome=Outcome, wall_us="long long")
     cpdef progress(self, Context context, long long now_ns)
 
     @cython.locals(outcome=Outcome, scanner=Scanner, wall_us="long long", columns=Columns)
@@ -58,7 +58,7 @@ cdef class Book:
     @cython.locals(
         scanner=Scanner, prompt="long long", cached="long long", written="long long",
         completion="long long", reasoning="long long", source=int, rates=Rates,
-        images="long long",
+        images="long long", passed="long long",
     )
     cdef _measure(
         self, Context context, Outcome outcome, long long wall_us, long long now_ns, bint broken

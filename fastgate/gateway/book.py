@@ -133,7 +133,9 @@ class Book:
         context.progress_booked_ns = now_ns
         outcome = self.outcome
         outcome.clear()
-        self._measure(context, outcome, unix_us(), now_ns, True)
+        wall_us = unix_us()
+        context.booking = self._booking(context, wall_us)
+        self._measure(context, outcome, wall_us, now_ns, True)
         # Without room for it, what was said before holds.
         self.journal.progress(context.request_id, outcome.completion_tokens, outcome.spend_nano)
 
@@ -147,6 +149,8 @@ class Book:
         outcome = self.outcome
         outcome.clear()
         wall_us = unix_us()
+        # Priced as its own target, which need not be the one that the request was opened with.
+        context.booking = self._booking(context, wall_us)
         self._measure(context, outcome, wall_us, now_ns, True)
         self._times(context, outcome, wall_us, now_ns)
         outcome.attempt = context.attempts
@@ -155,8 +159,7 @@ class Book:
         outcome.error_kind = error_kind_code(reason)
         if context.held_scopes is not None and outcome.spend_nano > 0:
             charge(self.budgets, context.held_scopes, outcome.spend_nano)
-        # Priced as its own target, which need not be the one that the request was opened with.
-        columns = self._booking(context, wall_us).columns
+        columns = context.booking.columns
         if not self.journal.attempt(context.request_id, columns, outcome) and self.spend.roll():
             self.journal.attempt(context.request_id, columns, outcome)
 
@@ -222,12 +225,19 @@ class Book:
                 cached = max(0, scanner.cached_tokens)
                 written = max(0, scanner.cache_write_tokens)
                 reasoning = max(0, scanner.reasoning_tokens)
+                passed = 0
                 if context.target.protocol == ANTHROPIC:
-                    # Its input leaves out what was read from the cache, or written to it.
+                    # Its input leaves out what was read from the cache, or written to it. What it
+                    # says of the output before the end is of the first token, and an event without
+                    # any has opened the content.
                     prompt += cached + written
-                if broken and scanner.content_events > completion:
-                    # The last word on the output comes with the end, which did not come.
-                    completion = scanner.content_events
+                    passed = scanner.content_events - 1
+                elif completion == 0:
+                    passed = scanner.content_events
+                if broken and passed > completion:
+                    # The last word on the output comes with the end, which did not come. (Usage
+                    # that comes with every event is right as it is.)
+                    completion = passed
                     source = ESTIMATED
             elif context.endpoint.metered:
                 source = ESTIMATED

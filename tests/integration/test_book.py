@@ -222,6 +222,19 @@ async def test_usage_so_far_is_believed_when_a_stream_breaks(snapshot: bytes) ->
         assert row["usage_source"] == 1
 
 
+async def test_an_event_without_a_token_is_not_billed_where_usage_is_told(snapshot: bytes) -> None:
+    with kept(snapshot) as books:
+        connection, _ = books.upstream()
+        books.ask(stream=True)
+        told = {**USAGE, "completion_tokens": 1}
+        last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        connection.data_received(STREAM_HEAD + delta("a", told))
+        connection.data_received(event({"choices": [last], "usage": told}))
+        connection.connection_lost(None)
+        row = books.settled()
+        assert (row["completion_tokens"], row["usage_source"]) == (1, 1)
+
+
 async def test_an_error_costs_nothing_and_is_a_row(snapshot: bytes) -> None:
     with kept(snapshot) as books:
         for _ in range(2):
@@ -330,3 +343,31 @@ async def test_an_attempt_that_is_billed_is_not_forgotten_for_its_retry(
         assert attempt["spend_nano"] == 413
         books.downstream.eof_received()
         assert books.settled()["spend_nano"] == 0
+
+
+async def test_an_attempt_costs_what_its_own_deployment_does(snapshot: bytes) -> None:
+    config = decode(snapshot)
+    dear = Price("test", {-1: {"input": Fraction(1, 10**6), "output": Fraction(1, 10**6)}})
+    prices = {"first": PRICE, "second": dear}
+    deployments = [
+        msgspec.structs.replace(deployment, rates=encoded([(0, prices[deployment.id])]))
+        for deployment in config.deployments
+    ]
+    router = msgspec.structs.replace(config.router, num_retries=2)
+    config = msgspec.structs.replace(config, router=router, deployments=deployments)
+    with kept(encode(config)) as books:
+        connections = [books.upstream()[0] for _ in range(2)]
+        books.ask(stream=True)
+        for _ in range(2):
+            # Both are asked, in either order, and bill the prompt before they fail.
+            (connection,) = (each for each in connections if each.context is not None)
+            connection.data_received(
+                STREAM_HEAD + event({"choices": [], "usage": {**USAGE, "completion_tokens": 0}})
+            )
+            connection.connection_lost(ConnectionResetError())
+        costs = {
+            attempt["columns"]["deployment_id"]: attempt["spend_nano"]
+            for attempt in books.files.records(ATTEMPT)
+        }
+        assert costs == {"first": 413, "second": 11_000}
+        books.downstream.eof_received()
