@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fastgate.config.scopes import Scoped, of_key, of_stored
 
 if TYPE_CHECKING:
-    from fastgate.config.schema import VirtualKey
-    from fastgate.config.stored import Budget, StoredKey
+    from fastgate.config.schema import Budget, VirtualKey
+    from fastgate.config.stored import StoredKey
 
 __all__ = ["ALL_MODELS", "Principal"]
 

@@ -15,6 +15,7 @@ import msgspec
 
 __all__ = [
     "Alias",
+    "Budget",
     "Config",
     "Deployment",
     "Limits",
@@ -219,6 +220,27 @@ class VirtualKey(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel: int = -1
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent in one window of one scope."""
+
+    kind: str
+    """key | team | team_member | user | customer | organization | tag | key_model | provider |
+    global"""
+    id: str
+    """Of a member `TEAM/USER`, of a key's model `HASH/MODEL`; empty: global."""
+    duration: str = ""
+    """Empty: the window whose balance stands in the scope's own row."""
+    cap_nano_usd: int = -1
+    """-1: none, only a soft one."""
+    soft_nano_usd: int = -1
+    spent_nano_usd: int = 0
+    """In the present window, as far as it is in the store."""
+    resets_unix_s: float = 0.0
+    """0: never."""
+    model: str = ""
+    """The model group that it is for; empty: all."""
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is written where. Never keys, never prompts."""
 
@@ -252,5 +274,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
     deployments: list[Deployment] = []
     keys: list[VirtualKey] = []
+    budgets: list[Budget] = []
+    """Of all of the gateway, and of providers."""
     prices: list[PriceEntry] = []
     drop_params: bool = False

@@ -16,10 +16,10 @@ from fastgate._core.scopes import Scopes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastgate.config.schema import VirtualKey
-    from fastgate.config.stored import Budget, StoredKey
+    from fastgate.config.schema import Budget, VirtualKey
+    from fastgate.config.stored import StoredKey
 
-__all__ = ["LimitName", "Scoped", "budget_key", "key_of", "of_key", "of_stored"]
+__all__ = ["LimitName", "Scoped", "budget_key", "budget_key_of", "key_of", "of_key", "of_stored"]
 
 # LiteLLM's words for what a limit is set on.
 _SHOWN = {"key": "api_key", "customer": "end_user"}
@@ -74,7 +74,12 @@ def key_of(kind: str, name: str) -> int:
 
 def budget_key(budget: Budget) -> int:
     """Return the key of a budget's entry."""
-    return key_of(f"budget:{budget.kind}", f"{budget.id}|{budget.duration}")
+    return budget_key_of(budget.kind, budget.id, budget.duration)
+
+
+def budget_key_of(kind: str, scope_id: str, duration: str) -> int:
+    """Return the key of the entry of the budget with this name."""
+    return key_of(f"budget:{kind}", f"{scope_id}|{duration}")
 
 
 def of_key(key: VirtualKey, shown: str) -> Scoped | None:

@@ -117,6 +117,7 @@ class Snapshot:
         principal.user_id, principal.organization_id = key.user_id, key.organization_id
         principal.tags = key.tags
         principal.stored = key
+        principal.everywhere = [each for each in self.config.budgets if each.kind == "global"]
         if any(scope.model_rpm or scope.model_tpm for scope in key.scopes) or any(
             budget.model for budget in key.budgets
         ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fastgate.config.schema import VirtualKey
+from fastgate.config.schema import Budget, VirtualKey
 
 __all__ = ["Budget", "Scope", "StoredKey", "decode", "encode"]
 
@@ -35,27 +35,6 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     model_rpm: dict[str, int] = {}
     model_tpm: dict[str, int] = {}
     model_max_budget: dict[str, object] = {}
-
-
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be spent in one window of one scope."""
-
-    kind: str
-    """key | team | team_member | user | customer | organization | tag | key_model | provider |
-    global"""
-    id: str
-    """Of a member `TEAM/USER`, of a key's model `HASH/MODEL`; empty: global."""
-    duration: str = ""
-    """Empty: the window whose balance stands in the scope's own row."""
-    cap_nano_usd: int = -1
-    """-1: none, only a soft one."""
-    soft_nano_usd: int = -1
-    spent_nano_usd: int = 0
-    """In the present window, as far as it is in the store."""
-    resets_unix_s: float = 0.0
-    """0: never."""
-    model: str = ""
-    """The model group that it is for; empty: all."""
 
 
 class StoredKey(VirtualKey, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from fastgate.channel import LoopChannel
 from fastgate.config import snapshot as snapshots
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
+from fastgate.control.budgets import Budgets
 from fastgate.control.reload import Reloader
 from fastgate.home import home, journal_home
 from fastgate.management.call import Service
@@ -36,6 +37,7 @@ from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 if TYPE_CHECKING:
     from fastgate.channel import Message
     from fastgate.spend.ledger import Posted
+    from fastgate.spend.rows import Entry
 
 __all__ = ["main"]
 
@@ -57,9 +59,11 @@ class Control:
     def __init__(self, arguments: argparse.Namespace) -> None:
         memory = shared_memory.open(arguments.memory_fd, shared_memory.CONTROL)
         self.state = State(memory, Config())
+        self.budgets = Budgets(memory)
         self.configured = asyncio.Event()
         self.store_tried = asyncio.Event()
         """The database was opened, or can't be for now."""
+        self._refreshing: set[asyncio.Task[None]] = set()
         self.ended = asyncio.Event()
         self.orphaned = False
         """The supervisor is dead."""
@@ -98,6 +102,7 @@ class Control:
     async def keep_store(self, url: str) -> None:
         """Open the store as soon as it can be, and close it when cancelled. Nothing else waits."""
         store: Store | None = None
+        keeping: asyncio.Task[None] | None = None
         try:
             while store is None:
                 try:
@@ -115,10 +120,12 @@ class Control:
                 journal_home(),
                 on_posted=self._on_posted,
                 priced=self.state.pricing.priced,
+                charged_here=self.budgets.is_of_this_run,
             )
             await self._recover(drain)
             self.state.service = Service(store, lambda: self.state.config, self._changed)
             self.store_tried.set()
+            keeping = asyncio.create_task(self.budgets.keep(store, lambda: self.state.config))
             while True:
                 try:
                     await drain.run()
@@ -128,6 +135,9 @@ class Control:
                     await asyncio.sleep(_STORE_RETRY_S)
         finally:
             self.state.service = None
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait([keeping])
             if store is not None:
                 await store.close()
 
@@ -139,7 +149,8 @@ class Control:
         except StoreUnavailable as error:
             _log.warning("spend can't be posted yet", {"error": str(error)})
 
-    def _on_posted(self, posted: Posted) -> None:
+    def _on_posted(self, posted: Posted, entries: list[Entry]) -> None:
+        self.budgets.on_posted(posted, entries)
         metrics = self.state.memory.metrics(shared_memory.CONTROL)
         metrics.counter("fastgate_spend_rows_total", outcome="new").add(posted.new)
         metrics.counter("fastgate_spend_rows_total", outcome="adjusted").add(posted.adjusted)
@@ -147,6 +158,11 @@ class Control:
 
     def _changed(self, kind: str, ids: list[str]) -> None:
         """Have every worker forget what it remembers of these."""
+        service = self.state.service
+        if service is not None:
+            task = asyncio.create_task(self.budgets.refresh(service.store, kind, ids))
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
         self.channel.send("principals_changed", {"kind": kind, "ids": ids})
 
 

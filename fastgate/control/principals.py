@@ -10,7 +10,12 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from fastgate.config.schema import Budget
 from fastgate.config.stored import Scope, StoredKey
+from fastgate.management.money import to_nano
+from fastgate.spend.windows import balance
 
 if TYPE_CHECKING:
     from fastgate.store import Row, Store
@@ -44,6 +49,7 @@ async def stored_key(store: Store, digest: str) -> StoredKey | None:
     user = await _row(store, "users", "user_id", key["user_id"])
     organization_id = key["organization_id"] or (team["organization_id"] if team else None)
     organization = await _row(store, "organizations", "organization_id", organization_id)
+    scopes = await _scopes(store, now, key, team, user, organization)
     return StoredKey(
         key_hash=key["key_hash"],
         alias=key["key_alias"] or "",
@@ -64,7 +70,8 @@ async def stored_key(store: Store, digest: str) -> StoredKey | None:
         aliases={**(team["model_aliases"] if team else {}), **key["aliases"]},
         tags=sorted({*key["tags"], *(team["tags"] if team else ())}),
         allowed_routes=key["allowed_routes"],
-        scopes=await _scopes(store, now, key, team, user, organization),
+        scopes=scopes,
+        budgets=await _budgets(store, key, scopes),
     )
 
 
@@ -117,6 +124,54 @@ async def _scopes(
         merged = await _with_budget(store, organization)
         scopes.append(_scope("organization", organization["organization_id"], merged))
     return scopes
+
+
+async def _budgets(store: Store, key: Row, scopes: list[Scope]) -> list[Budget]:
+    """Return everything with a cap that the key's requests are charged to."""
+    found = [
+        Budget(
+            kind=scope.kind,
+            id=scope.id,
+            cap_nano_usd=scope.max_budget_nano_usd,
+            soft_nano_usd=scope.soft_budget_nano_usd,
+            spent_nano_usd=scope.spend_nano_usd,
+            resets_unix_s=scope.budget_reset_unix_s,
+        )
+        for scope in scopes
+        if max(scope.max_budget_nano_usd, scope.soft_budget_nano_usd) >= 0
+    ]
+    windows = [
+        Budget(
+            kind=f"{scope.kind}_model",
+            id=f"{scope.id}/{model}",
+            duration=duration,
+            cap_nano_usd=cap_nano_usd,
+            model=model,
+        )
+        for scope in scopes
+        for model, given in scope.model_max_budget.items()
+        for cap_nano_usd, duration in [_model_budget(given)]
+    ]
+    for window in key["budget_limits"] or ():
+        duration, cap = window.get("budget_duration"), window.get("max_budget")
+        if duration and cap is not None:
+            cap_nano_usd = to_nano(cap)
+            windows.append(
+                Budget(kind="key", id=key["key_hash"], duration=duration, cap_nano_usd=cap_nano_usd)
+            )
+    for window in windows:
+        spent = await balance(store, (window.kind, window.id, window.duration))
+        found.append(msgspec.structs.replace(window, spent_nano_usd=spent))
+    return found
+
+
+def _model_budget(given: object) -> tuple[int, str]:
+    """Return a model's budget in nano-dollars, and its duration: `total` has no end."""
+    if isinstance(given, dict):
+        cap = given.get("budget_limit", given.get("max_budget"))
+        duration = given.get("time_period") or given.get("budget_duration") or "total"
+        return (-1 if cap is None else to_nano(float(cap))), duration
+    return to_nano(float(str(given))), "total"
 
 
 async def _with_budget(store: Store, row: Row) -> Row:

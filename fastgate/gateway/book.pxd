@@ -1,8 +1,10 @@
 cimport cython
 
+from fastgate._core.budget cimport BudgetTable
 from fastgate._core.cost cimport Rates
 from fastgate._core.http1 cimport NameSet
 from fastgate._core.journal cimport Columns, Journal, Outcome
+from fastgate._core.scopes cimport charge
 from fastgate._core.sse cimport Scanner
 from fastgate.config.principal cimport Principal
 from fastgate.gateway.booking cimport Booking, booking
@@ -22,6 +24,7 @@ cdef long long UNKNOWN, SYNC_RECORDS
 @cython.final
 cdef class Book:
     cdef public object spend
+    cdef public BudgetTable budgets
     cdef public Journal journal
     cdef public Outcome outcome
     cdef public Recorder recorder

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.journal import Journal, Outcome
+from fastgate._core.scopes import charge
 from fastgate.errors import Unavailable
 from fastgate.gateway.booking import booking
 from fastgate.gateway.clock import unix_us
@@ -35,6 +36,7 @@ from fastgate.spend.rows import (
 from fastgate.spend.segments import SYNC_RECORDS
 
 if TYPE_CHECKING:
+    from fastgate._core.budget import BudgetTable
     from fastgate.gateway.booking import Booking
     from fastgate.gateway.context import Context
     from fastgate.spend.segments import SpendJournal
@@ -56,8 +58,9 @@ ANTHROPIC = "anthropic"
 class Book:
     """One per worker. `spend` is its journal's files."""
 
-    def __init__(self, spend: SpendJournal, recorder: Any) -> None:
+    def __init__(self, spend: SpendJournal, budgets: BudgetTable, recorder: Any) -> None:
         self.spend = spend
+        self.budgets = budgets
         self.journal: Journal = spend.journal
         self.outcome = Outcome()
         self.recorder = recorder
@@ -154,6 +157,8 @@ class Book:
         outcome.http_status = context.status
         outcome.status = FAILURE
         outcome.error_kind = error_kind_code(reason)
+        if context.held_scopes is not None and outcome.spend_nano > 0:
+            charge(self.budgets, context.held_scopes, outcome.spend_nano)
         columns = context.booking.columns
         if not self.journal.attempt(context.request_id, columns, outcome) and self.spend.roll():
             self.journal.attempt(context.request_id, columns, outcome)

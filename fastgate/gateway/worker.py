@@ -172,9 +172,9 @@ class Worker(Shared):
 
     def keep_books(self) -> None:
         """Put every request on record from now on."""
-        epoch = int.from_bytes(os.urandom(8))
+        epoch = self.memory.run << 32 | int.from_bytes(os.urandom(4))
         spend = SpendJournal(journal_home(), epoch, call_in_loop=self.loop.call_soon_threadsafe)
-        self.pipeline.book = Book(spend, self.recorder)
+        self.pipeline.book = Book(spend, self.memory.budgets, self.recorder)
 
     # listeners
 

@@ -34,7 +34,7 @@ _BUDGET_ENTRIES = 16_384
 _BUCKET_ENTRIES = 1_024
 _DEPLOYMENT_ENTRIES = 1_024
 
-_HEADER = struct.Struct("<8sII")
+_HEADER = struct.Struct("<8sIII")
 _MAGIC = b"fastgate"
 # Counts up whenever the layout changes.
 _VERSION = 2
@@ -62,13 +62,15 @@ class _Layout:
 class SharedMemory:
     """The file as one process sees it. Close it only after everything made from it is gone."""
 
-    def __init__(self, mapped: mmap.mmap, workers: int, worker: int) -> None:
+    def __init__(self, mapped: mmap.mmap, workers: int, worker: int, run: int) -> None:
         layout = _Layout(workers)
         self._mapped = mapped
         self._blocks = layout.blocks
         self._registries: dict[int, Registry] = {}
         self.workers = workers
         self.worker = worker
+        self.run = run
+        """32 bits that no other shared memory has: what was counted elsewhere is not in here."""
         self.limits = LimitTable(Region(mapped, *layout.limits), worker)
         self.budgets = BudgetTable(Region(mapped, *layout.budgets), worker)
         self.buckets = BucketTable(Region(mapped, *layout.buckets), worker)
@@ -105,15 +107,15 @@ def create(workers: int) -> int:
         raise ValueError(f"expected 1 to {MAX_WORKERS} workers, got {workers}")
     fd = os.memfd_create("fastgate", os.MFD_CLOEXEC)
     os.truncate(fd, _Layout(workers).size)
-    os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, workers), 0)
+    os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, workers, int.from_bytes(os.urandom(4))), 0)
     return fd
 
 
 def open(fd: int, worker: int) -> SharedMemory:
     """Map the shared memory as `worker`: a worker's number, CONTROL or SUPERVISOR."""
-    magic, version, workers = _HEADER.unpack(os.pread(fd, _HEADER.size, 0))
+    magic, version, workers, run = _HEADER.unpack(os.pread(fd, _HEADER.size, 0))
     if (magic, version) != (_MAGIC, _VERSION):
         raise ValueError(f"expected shared memory of version {_VERSION}, got {magic!r} {version}")
     if worker not in _Layout(workers).blocks:
         raise ValueError(f"expected a worker below {workers}, CONTROL or SUPERVISOR, got {worker}")
-    return SharedMemory(mmap.mmap(fd, _Layout(workers).size), workers, worker)
+    return SharedMemory(mmap.mmap(fd, _Layout(workers).size), workers, worker, run)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fastgate.spend.rows import Entry
+    from fastgate.spend.rows import Budget, Entry
     from fastgate.store import Store
 
 __all__ = ["REJECTED", "Drain"]
@@ -62,8 +62,9 @@ class Drain:
         store: Store,
         home: Path,
         *,
-        on_posted: Callable[[Posted], object] = lambda posted: None,
+        on_posted: Callable[[Posted, list[Entry]], object] = lambda posted, entries: None,
         priced: Callable[[Entry], Entry] = lambda entry: entry,
+        charged_here: Callable[[str], bool] = lambda epoch: True,
         batch: int = BATCH,
         interval_s: float = INTERVAL_S,
     ) -> None:
@@ -71,6 +72,7 @@ class Drain:
         self._home = home
         self._on_posted = on_posted
         self._priced = priced
+        self._charged_here = charged_here
         self._limit = batch
         self._interval_s = interval_s
         self._lock_fd = -1
@@ -144,13 +146,14 @@ class Drain:
             posted = await self._post_apart(batch)
         assert self._places is not None
         self._places |= {move.epoch: move.to for move in batch.moves}
-        self._on_posted(posted)
+        self._on_posted(posted, batch.entries)
 
     async def _post_apart(self, batch: _Batch) -> Posted:
         """Post one by one, then the checkpoint. In between, only unique ids keep from counting
         twice.
         """
-        totals = [0, 0, 0]
+        new = adjusted = known = 0
+        balances: dict[Budget, int] = {}
         for entry in batch.entries:
             try:
                 posted = await ledger.post(self._store, [entry], [])
@@ -159,9 +162,14 @@ class Drain:
             except _REFUSALS as error:
                 await self._off_loop(partial(self._reject, entry, str(error)))
             else:
-                totals = [total + n for total, n in zip(totals, posted, strict=True)]
+                new, adjusted, known = (
+                    new + posted.new,
+                    adjusted + posted.adjusted,
+                    known + posted.known,
+                )
+                balances |= posted.balances
         await ledger.post(self._store, [], batch.moves)
-        return Posted(*totals)
+        return Posted(new, adjusted, known, balances)
 
     async def _off_loop(self, call: Callable[[], _T]) -> _T:
         def alone() -> _T:
@@ -193,6 +201,8 @@ class Drain:
         for epoch, journal in self._journals.items():
             taken = journal.take(self._limit - len(batch.entries))
             if taken:
+                if not self._charged_here(epoch):
+                    taken = [entry._replace(charged_nano=0) for entry in taken]
                 batch.entries.extend(map(self._priced, taken))
                 before = self._places.get(epoch, Place(0, 0))
                 batch.moves.append(Move(epoch, before, journal.place))

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastgate.spend.balances import Balances
 from fastgate.spend.recovery import Place
-from fastgate.spend.rows import ATTEMPT_COLUMNS, COLUMNS, TIMES, Entry, attempt_row, row
+from fastgate.spend.rows import (
+    ATTEMPT_COLUMNS,
+    COLUMNS,
+    TIMES,
+    Budget,
+    Entry,
+    attempt_row,
+    row,
+)
+from fastgate.spend.windows import Windows
 from fastgate.store import Conflict
 
 if TYPE_CHECKING:
@@ -46,11 +55,16 @@ class Posted(NamedTuple):
     """Rows that had been billed as orphans."""
     known: int
     """Were rows already; nothing changed."""
+    balances: dict[Budget, int] = {}
+    """Of the budgets that requests in it were charged to: nano-dollars in the present window."""
 
 
 class _Rows(NamedTuple):
     row: tuple[Any, ...]
     attempts: list[tuple[Any, ...]]
+
+    def spent_nano(self) -> int:
+        return (self.row[_SPEND] or 0) + sum(each[_ATTEMPT_SPEND] or 0 for each in self.attempts)
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -62,6 +76,8 @@ _INSERT_ROW = _insert("spend_logs", COLUMNS)
 _INSERT_ATTEMPT = _insert("spend_attempts", ATTEMPT_COLUMNS)
 _ORPHANED = "orphaned"
 _STATUS = COLUMNS.index("status")
+_SPEND = COLUMNS.index("spend_nano_usd")
+_ATTEMPT_SPEND = ATTEMPT_COLUMNS.index("spend_nano_usd")
 
 
 async def places(store: Store) -> dict[str, Place]:
@@ -80,6 +96,7 @@ async def forget(store: Store, epochs: Iterable[str]) -> None:
 async def post(store: Store, entries: list[Entry], moves: Iterable[Move]) -> Posted:
     """Write what requests came to. Raises Overtaken, or the store's errors: nothing was written."""
     made: dict[str, _Rows] = {}
+    budgets = {entry.request_id: entry.budgets for entry in entries}
     time = TIMES[store.dialect]
     for entry in entries:
         attempts = [attempt_row(entry.request_id, *attempt, time) for attempt in entry.attempts]
@@ -94,14 +111,18 @@ async def post(store: Store, entries: list[Entry], moves: Iterable[Move]) -> Pos
             for request_id, status in known.items()
             if status == _ORPHANED and made[request_id].row[_STATUS] != _ORPHANED
         ]
-        balances = Balances()
+        balances, windows = Balances(), Windows()
         for request_id in late:
-            await _take_back(transaction, request_id, balances)
+            spent = await _take_back(transaction, request_id, balances)
+            windows.add(budgets[request_id], -spent)
             del known[request_id]
         new = [rows for request_id, rows in made.items() if request_id not in known]
         await _write(transaction, new, balances)
+        for rows in new:
+            windows.add(budgets[rows.row[0]], rows.spent_nano())
         await balances.apply(transaction, now)
-    return Posted(len(new) - len(late), len(late), len(known))
+        found = await windows.apply(transaction)
+    return Posted(len(new) - len(late), len(late), len(known), found)
 
 
 async def _move(transaction: Store, move: Move, now: datetime) -> None:
@@ -140,7 +161,8 @@ async def _known(transaction: Store, request_ids: list[str]) -> dict[str, str]:
     return {row["request_id"]: row["status"] for row in rows}
 
 
-async def _take_back(transaction: Store, request_id: str, balances: Balances) -> None:
+async def _take_back(transaction: Store, request_id: str, balances: Balances) -> int:
+    """Return what it had cost."""
     orphan = await transaction.fetch_one(
         f"SELECT {', '.join(COLUMNS)} FROM spend_logs WHERE request_id = $1",
         request_id,
@@ -148,10 +170,13 @@ async def _take_back(transaction: Store, request_id: str, balances: Balances) ->
     assert orphan is not None
     values = tuple(orphan[name] for name in COLUMNS)
     balances.add(values, -1)
+    taken = _Rows(values, [])
     for attempt in await _attempts(transaction, request_id):
-        balances.add_attempt(values, tuple(attempt[name] for name in ATTEMPT_COLUMNS), -1)
+        taken.attempts.append(tuple(attempt[name] for name in ATTEMPT_COLUMNS))
+        balances.add_attempt(values, taken.attempts[-1], -1)
     await transaction.execute("DELETE FROM spend_attempts WHERE request_id = $1", request_id)
     await transaction.execute("DELETE FROM spend_logs WHERE request_id = $1", request_id)
+    return taken.spent_nano()
 
 
 async def _attempts(transaction: Store, request_id: str) -> list[Row]:

@@ -23,7 +23,16 @@ import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastgate._core.journal import BROKEN, KINDS, OPEN, SEALED, Reader
-from fastgate.spend.rows import Constant, Entry, Outcome, constant_of, orphan
+from fastgate.spend.rows import (
+    Budget,
+    Constant,
+    Entry,
+    Outcome,
+    budgets_of,
+    charged_nano,
+    constant_of,
+    orphan,
+)
 from fastgate.spend.segments import segment_name
 
 if TYPE_CHECKING:
@@ -55,12 +64,13 @@ class Place(NamedTuple):
 class _Open:
     """A request that was reserved and not settled."""
 
-    __slots__ = ("attempts", "constant", "notes", "progress", "reservation", "segment")
+    __slots__ = ("attempts", "budgets", "constant", "notes", "progress", "reservation", "segment")
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
         """In which it was first heard of."""
         self.constant: Constant = _UNKNOWN
+        self.budgets: tuple[Budget, ...] = ()
         self.reservation: tuple[int, ...] | None = None
         self.progress: tuple[int, ...] | None = None
         self.notes: list[bytes] = []
@@ -74,6 +84,7 @@ class _Segment:
         self.path = path
         self.number = number
         self.constants: dict[int, Constant] = {}
+        self.budgets: dict[int, tuple[Budget, ...]] = {}
         with path.open("rb") as file:
             self.reader = Reader(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 
@@ -152,14 +163,16 @@ class WorkerJournal:
 
     def _settled(self, request_id: str, segment: _Segment, number: int, outcome: Any) -> Entry:
         constant = segment.constants.get(number, _UNKNOWN)
+        budgets = segment.budgets.get(number, ())
         request = self.open.pop(request_id, None)
-        if request is None:
-            return Entry(request_id, constant, [], outcome, [])
-        return Entry(request_id, constant, request.notes, outcome, request.attempts)
+        notes, attempts = (request.notes, request.attempts) if request is not None else ([], [])
+        charged = charged_nano(outcome, attempts) if budgets else 0
+        return Entry(request_id, constant, notes, outcome, attempts, budgets, charged)
 
     def _define(self, segment: _Segment, number: int, content: Any) -> None:
         try:
             segment.constants[number] = constant_of(content)
+            segment.budgets[number] = budgets_of(content)
         except ValueError as error:
             # Rows without an owner are better than none.
             _log.error("columns of the spend journal can't be read", {"error": str(error)})
@@ -173,6 +186,7 @@ class WorkerJournal:
         if kind == _RESERVE:
             request.reservation = content
             request.constant = segment.constants.get(number, _UNKNOWN)
+            request.budgets = segment.budgets.get(number, ())
         elif kind == _PROGRESS:
             request.progress = content
         elif kind == _NOTE:
@@ -255,7 +269,7 @@ class WorkerJournal:
                     reservation,
                     request.progress,
                     request.attempts,
-                )
+                )._replace(budgets=request.budgets)
             )
         self.open.clear()
         self.finished = True

@@ -31,10 +31,13 @@ __all__ = [
     "PROVIDER",
     "SUCCESS",
     "TIMES",
+    "Budget",
     "Constant",
     "Entry",
     "Outcome",
     "attempt_row",
+    "budgets_of",
+    "charged_nano",
     "constant_of",
     "error_kind_code",
     "orphan",
@@ -85,6 +88,7 @@ ATTEMPT_COLUMNS = (
     *("error_kind", "http_status", "usage_source", "spend_nano_usd", "start_time", "end_time"),
 )
 
+_SPEND_AT = OUTCOME_FIELDS.index("spend_nano")
 CONSTANT_AT = {name: i for i, name in enumerate(_CONSTANT)}
 """Where in a Constant a column stands."""
 OUTCOME_AT = {name: i for i, name in enumerate(OUTCOME_FIELDS)}
@@ -92,6 +96,8 @@ OUTCOME_AT = {name: i for i, name in enumerate(OUTCOME_FIELDS)}
 _NO_NOTE = (None,) * len(_NOTED)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Budget = tuple[str, str, str]
+"""What a budget is set on, its id, and the window's duration: see config/stored.py."""
 Constant = tuple[Any, ...]
 """Values of the constant columns, in the order of a row."""
 Outcome = tuple[Any, ...]
@@ -108,6 +114,9 @@ class Entry(NamedTuple):
     outcome: Outcome
     attempts: list[tuple[Constant, Outcome]]
     """Those that failed and are billed."""
+    budgets: tuple[Budget, ...] = ()
+    charged_nano: int = 0
+    """What its worker added to these in shared memory."""
 
 
 def error_kind_code(kind: str) -> int:
@@ -125,6 +134,18 @@ def constant_of(columns: bytes) -> Constant:
     values.setdefault("key_hash", "")
     values.setdefault("call_type", "")
     return tuple(map(values.get, _CONSTANT))
+
+
+def budgets_of(columns: bytes) -> tuple[Budget, ...]:
+    """Return the budgets that the JSON of a `Columns` names. Raises ValueError."""
+    found = _object(columns).get("budgets", [])
+    return tuple((kind, scope, duration) for kind, scope, duration in found)
+
+
+def charged_nano(outcome: Outcome, attempts: list[tuple[Constant, Outcome]]) -> int:
+    """Return what was added to budgets in shared memory for a request that was settled."""
+    costs = (outcome[_SPEND_AT], *(each[_SPEND_AT] for _, each in attempts))
+    return sum(cost for cost in costs if cost > 0)
 
 
 def orphan(

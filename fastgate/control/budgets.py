@@ -1,0 +1,86 @@
+"""Keeps what the database says of budgets in the memory that workers decide by.
+
+    a batch of rows is posted   its sum moves from "not posted" into the balance, as one change
+    a budget begins anew        its balance is 0
+    a balance is changed by hand the new one holds
+
+Workers need none of this to go on: what they settle counts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from fastgate.config.scopes import budget_key_of
+from fastgate.control.resets import reset_due
+from fastgate.spend.windows import balance
+from fastgate.store import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from fastgate.config.schema import Config
+    from fastgate.observe.memory import SharedMemory
+    from fastgate.spend.ledger import Posted
+    from fastgate.spend.rows import Budget, Entry
+    from fastgate.store import Store
+
+__all__ = ["Budgets"]
+
+_log = logging.getLogger("fastgate.control")
+
+LOOK_S = 2.0
+"""How late a budget may begin anew."""
+
+_KINDS = ("key", "team", "user", "customer", "organization", "tag")
+
+
+class Budgets:
+    """Of one control process."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
+
+    def is_of_this_run(self, epoch: str) -> bool:
+        """Return whether the worker with this epoch charged the memory that there is now."""
+        return int(epoch, 16) >> 32 == self._memory.run
+
+    def on_posted(self, posted: Posted, entries: Iterable[Entry]) -> None:
+        """Take over the balances of a batch that is in the database."""
+        charged: dict[Budget, int] = defaultdict(int)
+        for entry in entries:
+            for budget in entry.budgets:
+                charged[budget] += entry.charged_nano
+        for budget, balance_nano in posted.balances.items():
+            self._post(budget, charged[budget], balance_nano)
+
+    async def refresh(self, store: Store, kind: str, ids: Iterable[str]) -> None:
+        """Take over the balances of these: somebody may have changed them."""
+        if kind in _KINDS:
+            for scope_id in ids:
+                budget = (kind, scope_id, "")
+                self._post(budget, 0, await balance(store, budget))
+
+    async def keep(self, store: Store, config: Callable[[], Config]) -> None:
+        """Begin budgets anew when it is time, until cancelled."""
+        while True:
+            try:
+                for budget in await reset_due(store, datetime.now(UTC)):
+                    self._post(budget, 0, 0)
+                    _log.info("a budget begins anew", {"budget": "/".join(filter(None, budget))})
+                for given in config().budgets:
+                    # Nobody else says what was spent of these when workers first need it.
+                    name = (given.kind, given.id, given.duration)
+                    self._memory.budgets.entry(budget_key_of(*name), monotonic_ns())
+                    self._post(name, 0, await balance(store, name))
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("budgets can't be looked at", {"error": str(error)})
+            await asyncio.sleep(LOOK_S)
+
+    def _post(self, budget: Budget, charged_nano: int, balance_nano: int) -> None:
+        budgets = self._memory.budgets
+        budgets.post(budgets.find(budget_key_of(*budget)), charged_nano, balance_nano)
