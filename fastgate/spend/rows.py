@@ -55,7 +55,7 @@ _ERROR_KINDS = (
     *("", "other", "status", "internal", "bad_request", "too_large", "request_timeout"),
     *("not_found", "auth", "model_denied", "limited", "unavailable", "upstream_broken"),
     *("upstream_timeout", "client_gone", "stream_error", "stalled", "broken", "no_answer"),
-    *("error_event", "timeout", "connect", "dns", "tls", "killed"),
+    *("error_event", "timeout", "connect", "dns", "tls", "killed", "upstream_cut", "budget"),
 )
 _CODES = {kind: code for code, kind in enumerate(_ERROR_KINDS)}
 _OTHER, _STATUS, _KILLED = _CODES["other"], _CODES["status"], _CODES["killed"]

@@ -165,6 +165,8 @@ class _Request:
             self._find("a row of no client")
         if not self.lines and self.charges and not self.orphaned:
             self._find("billed, and never went upstream")
+        if self.row["error_kind"] == "other":
+            self._find("failed of what rows have no word for")
         for charge in self.charges:
             self._check_cost(charge)
         billed = [line for line in self.lines if line.prompt or line.completion]
