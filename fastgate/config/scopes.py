@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fastgate.config.schema import Budget, VirtualKey
-    from fastgate.config.stored import StoredKey
+    from fastgate.config.stored import NamedScopes, Scope, StoredKey
 
 __all__ = ["LimitName", "Scoped", "budget_key", "budget_key_of", "key_of", "of_key", "of_stored"]
 
 # LiteLLM's words for what a limit is set on.
 _SHOWN = {"key": "api_key", "customer": "end_user"}
+
+
+NEVER_STALE_NS = (1 << 63) - 1
 
 
 class LimitName(NamedTuple):
@@ -88,7 +91,12 @@ def of_key(key: VirtualKey, shown: str, everywhere: list[Budget]) -> Scoped | No
     """
     name = LimitName("api_key", shown, key.rpm, key.tpm, -1, key.max_parallel)
     limits = [(key_of("key", key.key_hash), name)] if max(name[2:]) >= 0 else []
-    return Scoped(limits, everywhere) if limits or everywhere else None
+    if not limits and not everywhere:
+        return None
+    made = Scoped(limits, everywhere)
+    # Control says all the time what was spent of these, unasked.
+    made.made_ns = NEVER_STALE_NS
+    return made
 
 
 def of_stored(
@@ -98,8 +106,19 @@ def of_stored(
 
     `everywhere`: budgets that hold for every key.
     """
+    return _scoped(key.scopes, [*key.budgets, *everywhere], shown, group)
+
+
+def of_named(named: NamedScopes, group: str) -> Scoped | None:
+    """Return the scopes of a customer or tag in a request for `group`; None: it has none."""
+    return _scoped(named.scopes, named.budgets, "", group)
+
+
+def _scoped(
+    scopes: Iterable[Scope], budgets: Iterable[Budget], shown: str, group: str
+) -> Scoped | None:
     limits = []
-    for scope in key.scopes:
+    for scope in scopes:
         value = shown if scope.kind == "key" else scope.id
         kind = _SHOWN.get(scope.kind, scope.kind)
         whole = LimitName(kind, value, scope.rpm, scope.tpm, scope.tpd, scope.max_parallel)
@@ -113,9 +132,5 @@ def of_stored(
             limits.append((key_of(scope.kind, scope.id), whole))
         if max(of_model[2:]) >= 0:
             limits.append((key_of(f"{scope.kind}_model", f"{scope.id}/{group}"), of_model))
-    budgets = [
-        budget
-        for budget in (*key.budgets, *everywhere)
-        if budget.cap_nano_usd >= 0 and budget.model in ("", group)
-    ]
-    return Scoped(limits, budgets) if limits or budgets else None
+    held = [each for each in budgets if each.cap_nano_usd >= 0 and each.model in ("", group)]
+    return Scoped(limits, held) if limits or held else None

@@ -10,7 +10,7 @@ import msgspec
 
 from fastgate.config.schema import Budget, VirtualKey
 
-__all__ = ["Budget", "Scope", "StoredKey", "decode", "encode"]
+__all__ = ["Budget", "NamedScopes", "Scope", "StoredKey", "decode", "encode"]
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +58,14 @@ class StoredKey(VirtualKey, frozen=True, kw_only=True):
     """Model names of the key's own, then the team's."""
     tags: list[str] = []
     allowed_routes: list[str] = []
+    scopes: list[Scope] = []
+    budgets: list[Budget] = []
+
+
+class NamedScopes(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer or a tag that a request names: an answer to `GET /internal/scopes/{kind}?id=`."""
+
+    blocked: bool = False
     scopes: list[Scope] = []
     budgets: list[Budget] = []
 

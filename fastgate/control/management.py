@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from fastgate.config.stored import encode
-from fastgate.control.principals import stored_key
+from fastgate.control.principals import named_scopes, stored_key
 from fastgate.errors import AuthenticationError, BadRequest, GatewayError, Unavailable
 from fastgate.management.call import Call, Caller, Invalid, identify
 from fastgate.management.openapi import document
@@ -49,6 +49,7 @@ def add_routes(
         app.router.add_route(route.method, route.path, _answering(route, service))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/internal/keys/{digest}", _looking_up(service))
+    app.router.add_get("/internal/scopes/{kind}", _looking_up_names(service))
     app.router.add_get("/internal/rates/{deployment}", _pricing(pricing))
 
 
@@ -183,6 +184,22 @@ def _looking_up(service: Callable[[], Service | None]) -> Handler:
         if found is None:
             raise web.HTTPNotFound
         return web.Response(body=encode(found), content_type="application/msgpack")
+
+    return look_up
+
+
+def _looking_up_names(service: Callable[[], Service | None]) -> Handler:
+    async def look_up(request: web.Request) -> web.Response:
+        if "x-fastgate-role" in request.headers:
+            raise web.HTTPNotFound
+        kind, name = request.match_info["kind"], request.query.get("id", "")
+        try:
+            found = await named_scopes(_connected(service).store, kind, name)
+        except (StoreUnavailable, Unavailable):
+            raise web.HTTPServiceUnavailable from None
+        if found is None:
+            raise web.HTTPNotFound
+        return web.Response(body=msgspec.msgpack.encode(found), content_type="application/msgpack")
 
     return look_up
 

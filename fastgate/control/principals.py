@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fastgate.config.schema import Budget
-from fastgate.config.stored import Scope, StoredKey
+from fastgate.config.stored import NamedScopes, Scope, StoredKey
 from fastgate.management.money import to_nano
 from fastgate.spend.windows import balance
 
@@ -71,7 +71,25 @@ async def stored_key(store: Store, digest: str) -> StoredKey | None:
         tags=sorted({*key["tags"], *(team["tags"] if team else ())}),
         allowed_routes=key["allowed_routes"],
         scopes=scopes,
-        budgets=await _budgets(store, key, scopes),
+        budgets=await _budgets(store, scopes, key),
+    )
+
+
+_NAMED = {"customer": ("customers", "customer_id"), "tag": ("tags", "name")}
+
+
+async def named_scopes(store: Store, kind: str, name: str) -> NamedScopes | None:
+    """Return what a customer or tag is held to; None: nobody has said anything of it."""
+    if kind not in _NAMED or not name or "\0" in name:
+        return None
+    row = await _row(store, *_NAMED[kind], name)
+    if row is None:
+        return None
+    scope = _scope(kind, name, await _with_budget(store, row))
+    return NamedScopes(
+        blocked=bool(row.get("blocked")),
+        scopes=[scope],
+        budgets=await _budgets(store, [scope], None),
     )
 
 
@@ -126,8 +144,8 @@ async def _scopes(
     return scopes
 
 
-async def _budgets(store: Store, key: Row, scopes: list[Scope]) -> list[Budget]:
-    """Return everything with a cap that the key's requests are charged to."""
+async def _budgets(store: Store, scopes: list[Scope], key: Row | None) -> list[Budget]:
+    """Return everything with a cap that requests are charged to; `key`: whose they are."""
     found = [
         Budget(
             kind=scope.kind,
@@ -152,12 +170,12 @@ async def _budgets(store: Store, key: Row, scopes: list[Scope]) -> list[Budget]:
         for model, given in scope.model_max_budget.items()
         for cap_nano_usd, duration in [_model_budget(given)]
     ]
-    for window in key["budget_limits"] or ():
+    for window in (key["budget_limits"] or ()) if key is not None else ():
         duration, cap = window.get("budget_duration"), window.get("max_budget")
         if duration and cap is not None:
             cap_nano_usd = to_nano(cap)
             windows.append(
-                Budget(kind="key", id=key["key_hash"], duration=duration, cap_nano_usd=cap_nano_usd)
+                Budget(kind="key", id=scopes[0].id, duration=duration, cap_nano_usd=cap_nano_usd)
             )
     for window in windows:
         spent = await balance(store, (window.kind, window.id, window.duration))

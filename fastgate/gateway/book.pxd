@@ -2,7 +2,6 @@ cimport cython
 
 from fastgate._core.budget cimport BudgetTable
 from fastgate._core.cost cimport Rates
-from fastgate._core.http1 cimport NameSet
 from fastgate._core.journal cimport Columns, Journal, Outcome
 from fastgate._core.scopes cimport charge
 from fastgate._core.sse cimport Scanner
@@ -16,7 +15,6 @@ from fastgate.gateway.record cimport Recorder, overhead_ns
 
 # Imported or set by the .py; as C integers they are compared without making objects.
 cdef int PHASE_BODY, EVENTS
-cdef NameSet FIELDS
 cdef int ABORTED, ESTIMATED, FAILURE, NO_USAGE, PROVIDER, SUCCESS
 cdef long long UNKNOWN, SYNC_RECORDS
 

@@ -21,7 +21,6 @@ from fastgate.errors import Unavailable
 from fastgate.gateway.booking import booking
 from fastgate.gateway.clock import unix_us
 from fastgate.gateway.context import PHASE_BODY
-from fastgate.gateway.notes import FIELDS, noted
 from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS
 from fastgate.spend.rows import (
@@ -92,7 +91,8 @@ class Book:
         if reserved:
             context.booked = True
             context.progress_booked_ns = now_ns
-            self._note(context)
+            if context.note:
+                self._note(context)
         elif self.refuses_when_full:
             raise Unavailable("the spend journal is full: what can't be recorded is not served")
         if self.journal.records - self.spend.synced_records > SYNC_RECORDS:
@@ -115,16 +115,8 @@ class Book:
 
     def _note(self, context: Context) -> None:
         """Put the columns on record that few requests have."""
-        if not (
-            context.noted
-            or context.client_request_id
-            or context.principal.tags
-            or context.reader.has_any(FIELDS)
-        ):
-            return
-        note = noted(context)
-        if note and not self.journal.note(context.request_id, note) and self.spend.roll():
-            self.journal.note(context.request_id, note)
+        if not self.journal.note(context.request_id, context.note) and self.spend.roll():
+            self.journal.note(context.request_id, context.note)
 
     # while it runs
 

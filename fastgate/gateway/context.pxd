@@ -62,6 +62,8 @@ cdef class Context:
     cdef public Py_ssize_t user_end
     cdef public Py_ssize_t metadata_start
     cdef public Py_ssize_t metadata_end
+    cdef public bytes note
+    cdef public tuple names
     # authenticate
     cdef public object snapshot
     cdef public Catalog catalog

@@ -110,6 +110,10 @@ class Context:
     user_end: int
     metadata_start: int
     metadata_end: int
+    note: bytes
+    """Columns of its row that few requests have, as JSON; empty: none."""
+    names: Any
+    """The customer and tags that it names: (kind, id)."""
     # authenticate
     snapshot: Any
     """The Snapshot that this request started with, and keeps; and what the worker made of
@@ -218,6 +222,7 @@ class Context:
         self.keep_alive = True
         self.max_tokens = -1
         self.n = 1
+        self.note = b""
         self.user_start = -1
         self.metadata_start = -1
         self.spend_nano = -1

@@ -14,7 +14,7 @@ from fastgate._core.http1 import NameSet
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
 
-__all__ = ["FIELDS", "noted"]
+__all__ = ["FIELDS", "note"]
 
 # LiteLLM's names for them.
 _CUSTOMER = (b"x-litellm-customer-id", b"x-litellm-end-user-id")
@@ -28,30 +28,37 @@ FIELDS = NameSet((*_CUSTOMER, *_SESSION, _TAGS, _TRACE))
 MAX_NAME = 256
 """Characters of an id or a tag; what is longer is cut there."""
 MAX_TAGS = 32
+MAX_NAMED_TAGS = 6
+"""Looked up for limits and budgets: a request can be held to 16 of each."""
 MAX_METADATA_BYTES = 4096
 """As JSON; larger metadata is left out whole."""
 
 
-def noted(context: Context) -> bytes:
-    """Return a JSON object of such columns; empty when there are none."""
+def note(context: Context) -> None:
+    """Set `context.note`, a JSON object of such columns, and `context.names`: the customer and the
+    tags among them, which may have limits and budgets.
+    """
     reader = context.reader
     head = {name: reader.value(name) for name in (*_CUSTOMER, *_SESSION, _TAGS, _TRACE)}
-    tags = context.principal.tags
     user = _part(context, context.user_start, context.user_end)
     metadata = _part(context, context.metadata_start, context.metadata_end)
     if not isinstance(metadata, dict):
         metadata = {}
+    customer = _first(*(head[name] for name in _CUSTOMER), user, metadata.get("user_id"))
+    tags = _tags(context.principal.tags, metadata.pop("tags", None), head[_TAGS])
     found: dict[str, Any] = {
         "client_request_id": _name(context.client_request_id),
-        "customer_id": _first(*(head[name] for name in _CUSTOMER), user, metadata.get("user_id")),
-        "tags": _tags(tags, metadata.pop("tags", None), head[_TAGS]),
+        "customer_id": customer,
+        "tags": tags,
         "session_id": _first(*(head[name] for name in _SESSION), metadata.get("session_id")),
         "trace_id": _trace_id(head[_TRACE]) or _first(metadata.get("trace_id")),
     }
     if metadata and len(orjson.dumps(metadata)) <= MAX_METADATA_BYTES:
         found["metadata"] = metadata
     present = {name: value for name, value in found.items() if value}
-    return orjson.dumps(present) if present else b""
+    context.note = orjson.dumps(present) if present else b""
+    named = [("customer", customer)] if customer else []
+    context.names = (*named, *(("tag", tag) for tag in tags[:MAX_NAMED_TAGS]))
 
 
 def _part(context: Context, start: int, end: int) -> Any:

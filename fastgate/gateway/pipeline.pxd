@@ -5,14 +5,13 @@ from fastgate._core.http1 cimport RequestReader, ResponseReader, as_chunk
 from fastgate._core.sse cimport Scanner
 from fastgate.config.principal cimport Principal
 from fastgate.config.scopes cimport Scoped
+from fastgate.gateway.admission cimport Admission
 from fastgate.gateway.authenticate cimport authenticate
 from fastgate.gateway.catalog cimport Catalog, Choice, Plan, Target
 from fastgate.gateway.clock cimport monotonic_ns, unix_ms
 from fastgate.gateway.context cimport Context
-from fastgate.gateway.endings cimport Endings
 from fastgate.gateway.endpoint cimport Endpoint, Match, match
 from fastgate.gateway.forward cimport send
-from fastgate.gateway.limit cimport is_stale, reserve
 from fastgate.gateway.peek cimport Peek
 from fastgate.gateway.record cimport overhead_ns
 from fastgate.gateway.relay cimport answer_head, frame, look
@@ -28,12 +27,11 @@ cdef int CONTENT, EVENTS
 cdef Py_ssize_t HELD_BYTES, JOIN_BYTES
 cdef long long PROGRESS_NS
 
-cdef class Pipeline(Endings):
+cdef class Pipeline(Admission):
     cdef public Catalog catalog
     cdef public object snapshot
     cdef public Router router
     cdef public Peek peek
-    cdef public object keys
     cdef public object addresses
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence
@@ -52,10 +50,6 @@ cdef class Pipeline(Endings):
     @cython.locals(now_ns="long long", kind=int)
     cpdef on_request(self, Context context)
 
-    @cython.locals(plan=Plan, principal=Principal, model=str, scoped=Scoped)
-    cpdef bint admit(self, Context context, long long now_ns) except -1
-    cdef _ask_again(self, Context context)
-    cpdef _on_asked_again(self, Context context, object error)
     cpdef start(self, Context context)
 
     @cython.locals(choice=Choice, now_ns="long long")

@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastgate._core.fields import answer_fields, request_id
 from fastgate._core.http1 import ProtocolError, as_chunk
-from fastgate.config.principal import Principal
 from fastgate.errors import (
     AuthenticationError,
     BadRequest,
     GatewayError,
     Internal,
     LimitExceeded,
-    ModelDenied,
     NotFound,
     Unavailable,
     UpstreamBroken,
 )
 from fastgate.gateway import local
+from fastgate.gateway.admission import Admission
 from fastgate.gateway.attempts import Attempts
 from fastgate.gateway.authenticate import allowed, authenticate
 from fastgate.gateway.book import PROGRESS_NS
@@ -42,10 +40,8 @@ from fastgate.gateway.context import (
     PHASE_ERROR_BODY,
     PHASE_HEAD,
 )
-from fastgate.gateway.endings import Endings
 from fastgate.gateway.endpoint import CONTROL, FORM, JSON, LOCAL, match
 from fastgate.gateway.forward import send
-from fastgate.gateway.limit import is_stale, reserve
 from fastgate.gateway.peek import Peek
 from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS, answer_head, frame, look
@@ -75,7 +71,7 @@ JOIN_BYTES = 64 * 1024
 CONTENT = 1
 
 
-class Pipeline(Endings):
+class Pipeline(Admission):
     """One per worker: the stages and what they share."""
 
     def __init__(
@@ -86,8 +82,6 @@ class Pipeline(Endings):
         self.snapshot: Any = None
         self.router = router
         self.peek = Peek()
-        self.keys: Any = None
-        """Of the store; None: there is none."""
         self.attempts = Attempts(self)
         self.epoch = epoch
         self.sequence = 0
@@ -198,59 +192,6 @@ class Pipeline(Endings):
     def on_upload_start(self, context: Context) -> None:
         """A multipart body begins: it is streamed, not held."""
         context.upload = Upload(self, context)
-
-    def admit(self, context: Context, now_ns: int) -> bool:
-        """May this principal ask for this model, now? Raises ModelDenied, BadRequest,
-        LimitExceeded, BudgetExceeded. False: control is asked first, and it goes on from there.
-        """
-        principal = context.principal
-        model = context.model
-        if principal.aliases:
-            model = context.model = principal.aliases.get(model, model)
-        plan = context.catalog.plan(model)
-        if not (
-            principal.all_models
-            or model in principal.names
-            or context.snapshot.allows(principal, model)
-        ):
-            raise ModelDenied(
-                "key not allowed to access model. This key can only access "
-                f"models={principal.models}. Tried to access {model}",
-                param="model",
-            )
-        if plan is None:
-            raise BadRequest(
-                f"/{context.endpoint.name}: Invalid model name passed in model={model}. "
-                "Call `/v1/models` to view available models for your key.",
-                type="None",
-            )
-        context.plan = plan
-        scoped = principal.scoped_for(plan.group)
-        if scoped is not None:
-            if principal.stored is not None and is_stale(scoped, self.budgets, now_ns):
-                self._ask_again(context)
-                return False
-            reserve(context, scoped, self.limits, self.budgets, now_ns)
-        return True
-
-    def _ask_again(self, context: Context) -> None:
-        """Ask control what was spent: it is too long ago that it said so."""
-        digest = context.principal.key_hash
-        self.keys.forget("key", [digest.hex()])
-        self.keys.ask(digest, partial(self._on_asked_again, context))
-
-    def _on_asked_again(self, context: Context, error: GatewayError | None) -> None:
-        if context.finished:
-            return
-        try:
-            principal = self.keys.find(context.principal.key_hash)
-            if error is not None or not isinstance(principal, Principal):
-                raise error or Unavailable("the key changed while it was looked up")
-            context.principal = principal
-            if self.admit(context, monotonic_ns()):
-                self.start(context)
-        except GatewayError as refusal:
-            self.fail(context, refusal)
 
     # attempts
 

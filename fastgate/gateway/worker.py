@@ -31,6 +31,7 @@ from fastgate.gateway.book import Book
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
 from fastgate.gateway.keys import Keys
+from fastgate.gateway.named import Named
 from fastgate.gateway.pipeline import Pipeline
 from fastgate.gateway.rates import RatesLookup
 from fastgate.gateway.record import Recorder
@@ -348,6 +349,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     memory = shared_memory.open(arguments.memory_fd, arguments.slot)
     worker = Worker(loop, memory, arguments.slot, arguments.control_socket)
     worker.pipeline.keys = Keys(arguments.control_socket)
+    worker.pipeline.named = Named(arguments.control_socket)
     configured = asyncio.Event()
 
     def on_message(message: Message) -> None:
@@ -365,6 +367,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         elif kind == "principals_changed":
             if worker.pipeline.keys is not None:
                 worker.pipeline.keys.forget(fields["kind"], fields["ids"])
+                worker.pipeline.named.forget(fields["kind"], fields["ids"])
         elif kind == "drain":
             worker.drain(fields["grace_s"], fields["accept"])
         elif kind == "hasten":

@@ -169,6 +169,45 @@ def test_a_spend_set_by_hand_holds(served: Api) -> None:
     served.until(lambda: served.chat(key)[0] == 200, "the spend of nothing")
 
 
+def test_a_customer_s_budget_holds_whoever_asks_for_it(served: Api) -> None:
+    served.call("POST", "/customer/new", {"user_id": "jo", "max_budget": 2 * COST_USD})
+    keys = [served.key() for _ in range(2)]
+    found = [served.chat(keys[i % 2], user="jo")[0] for i in range(4)]
+    assert found == [200, 200, 400, 400]
+    _, answer = served.chat(keys[0], user="jo")
+    assert answer["error"]["message"].startswith("ExceededBudget: End User=jo over budget.")
+    assert served.chat(keys[0], user="somebody else")[0] == 200
+    assert served.chat(keys[0])[0] == 200
+
+
+def test_a_blocked_customer_is_refused_and_comes_back(served: Api) -> None:
+    key = served.key()
+    assert served.chat(key, user="al")[0] == 200
+    served.call("POST", "/customer/block", {"user_ids": ["al"]})
+    served.until(lambda: served.chat(key, user="al")[0] == 401, "the block")
+    served.call("POST", "/customer/unblock", {"user_ids": ["al"]})
+    served.until(lambda: served.chat(key, user="al")[0] == 200, "the end of it")
+
+
+def test_a_customer_s_limits_hold(served: Api) -> None:
+    served.call("POST", "/budget/new", {"budget_id": "two-a-minute", "rpm_limit": 2})
+    served.call("POST", "/customer/new", {"user_id": "mo", "budget_id": "two-a-minute"})
+    key = served.key()
+    assert [served.chat(key, user="mo")[0] for _ in range(3)] == [200, 200, 429]
+    _, answer = served.chat(key, user="mo")
+    assert answer["error"]["message"].startswith("Rate limit exceeded for end_user: mo.")
+
+
+def test_a_tag_s_budget_holds_wherever_it_is_named(served: Api) -> None:
+    served.call("POST", "/tag/new", {"name": "batch", "max_budget": 2 * COST_USD})
+    of_key, of_request = served.key(tags=["batch"]), served.key()
+    assert served.chat(of_key)[0] == 200
+    assert served.chat(of_request, metadata={"tags": ["batch"]})[0] == 200
+    assert served.chat(of_key)[0] == 400
+    assert served.chat(of_request, metadata={"tags": ["batch"]})[0] == 400
+    assert served.chat(of_request)[0] == 200
+
+
 def test_the_gateway_s_own_budget_outlives_it(limited: Api) -> None:
     limited.until(lambda: limited.ask("GET", "/key/list", None, MASTER)[0] == 200, "control")
     key = limited.key()
