@@ -95,6 +95,12 @@ cdef extern from *:
     int64_t debt_wait "fg_wait"(const Debt* debt, int64_t now_ns, int64_t capacity, int64_t rate,
                                 int64_t amount) noexcept nogil
 
+cdef extern from *:
+    """
+    #define FG_DAY_NS (86400 * INT64_C(1000000000))
+    """
+    const int64_t DAY_NS "FG_DAY_NS"
+
 cdef struct BucketEntry:
     EntryHead head
     int64_t full_at_ns
@@ -208,9 +214,11 @@ cdef class LimitTable(Table):
 
     # hot: begin
     cdef int64_t _idle_from_ns(self, EntryHead* head, int64_t now_ns) noexcept nogil:
-        if sum_of((<LimitEntry*>head).in_flight):
+        cdef LimitEntry* entry = <LimitEntry*>head
+        if sum_of(entry.in_flight):
             return now_ns + SECOND_NS
-        return load(&head.used_ns) + IDLE_NS
+        # What counts for a day must not be forgotten within it.
+        return load(&head.used_ns) + (DAY_NS if entry.day_tokens else IDLE_NS)
 
     cdef void _forget_worker(self, EntryHead* head, int worker, bint broken) noexcept nogil:
         cdef LimitEntry* entry = <LimitEntry*>head

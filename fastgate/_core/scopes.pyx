@@ -40,7 +40,9 @@ cdef class Scopes:
                 f" {len(budgets)}"
             )
         for specs in (limits, budgets):
-            if len({spec[0] for spec in specs}) < len(specs):
+            # Two keys stand for something else in a table (table.pyx), and share others' entries.
+            keys = {spec[0] if spec[0] > 1 else ~spec[0] & 0xFFFFFFFFFFFFFFFF for spec in specs}
+            if len(keys) < len(specs):
                 raise ValueError("a scope stands twice")
         self.n_limits = len(limits)
         self.n_budgets = len(budgets)
@@ -170,6 +172,7 @@ cpdef int reserve(
     cdef int n_limits = scopes.n_limits
     cdef int n_budgets = scopes.n_budgets
     cdef int refusal = ADMITTED
+    cdef int found
     cdef int i
     cdef EntryHead* head
     cdef BudgetEntry* budget
@@ -193,18 +196,18 @@ cpdef int reserve(
         lock_word(&limits._at(held.limit_entries[limit_order[i]]).lock, limits._holder)
     for i in range(n_budgets):
         lock_word(&budgets._at(held.budget_entries[budget_order[i]]).lock, budgets._holder)
-    for i in range(n_limits):
-        refusal = limit_check(<LimitEntry*>limits._at(held.limit_entries[i]), scopes.limits + i,
-                              second_of(now_ns), day, tokens, limits.shares)
-        if refusal:
-            held.refused = i
-            break
-    if not refusal:
-        for i in range(n_budgets):
-            refusal = budget_check(<BudgetEntry*>budgets._at(held.budget_entries[i]),
-                                   scopes.budgets + i, max_nano, budgets.shares)
-            if refusal:
-                held.refused = i
+    # A share that is used up may be topped up; what is used up itself refuses for good.
+    for i in range(n_limits + n_budgets):
+        if i < n_limits:
+            found = limit_check(<LimitEntry*>limits._at(held.limit_entries[i]), scopes.limits + i,
+                                second_of(now_ns), day, tokens, limits.shares)
+        else:
+            found = budget_check(<BudgetEntry*>budgets._at(held.budget_entries[i - n_limits]),
+                                 scopes.budgets + i - n_limits, max_nano, budgets.shares)
+        if found:
+            refusal = found
+            held.refused = i if i < n_limits else i - n_limits
+            if found != LEASE:
                 break
     if not refusal:
         for i in range(n_limits):
@@ -259,7 +262,11 @@ cpdef void settle(
         if spent_nano > 0:
             budget.unposted_nano += spent_nano
             budget.lease_nano -= spent_nano
-        budget.reserved_nano[budgets.worker] -= held.nano
+        # Not below 0: release_worker may have zeroed it.
+        if budget.reserved_nano[budgets.worker] > held.nano:
+            budget.reserved_nano[budgets.worker] -= held.nano
+        else:
+            budget.reserved_nano[budgets.worker] = 0
         leave(&budget.in_flight[budgets.worker])
         store_word(&budget.head.lock, 0)
 

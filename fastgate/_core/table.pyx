@@ -215,7 +215,6 @@ cdef class Table:
             self._forget_worker(head, worker, broken)
             if broken:
                 store_word(&head.lock, 0)
-        if not swap_word(&self._head.lock, holder, self._holder):
-            lock_word(&self._head.lock, self._holder)
-        self._head.full_until_ns = 0
-        store_word(&self._head.lock, 0)
+        # Not waited for: another holder may be dead, too, or wait for an entry of one.
+        store(&self._head.full_until_ns, 0)
+        swap_word(&self._head.lock, holder, 0)

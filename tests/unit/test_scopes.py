@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import struct
 from typing import Any
 
 import pytest
@@ -225,6 +226,44 @@ def test_a_dead_worker_holds_nothing(machine: Machine) -> None:
     assert machine.used(10)[2] == 0
 
 
+def test_who_was_taken_for_dead_gives_back_no_more_than_is_held(machine: Machine) -> None:
+    scopes = Scopes([], [(1, 100, 0)])
+    _, held = machine.reserve(scopes, worker=1, nano=100)
+    machine.budgets.release_worker(1)
+    machine.settle(held, worker=1, nano=0)
+    assert machine.money(1) == (0, 0)
+    assert machine.reserve(scopes, nano=101)[0] == BUDGET
+
+
+def test_tokens_of_a_day_outlive_an_idle_hour() -> None:
+    machine = Machine(entries=1)
+    scopes = Scopes([(10, NONE, NONE, 100, NONE)], [])
+    _, held = machine.reserve(scopes, tokens=100)
+    machine.settle(held, tokens=100)
+    hour = NOW + 3600 * SECOND
+    assert machine.reserve(Scopes([(11, 5, NONE, NONE, NONE)], []), now=hour)[0] == FULL
+    assert machine.reserve(scopes, now=hour, tokens=1)[0] == TOKENS_DAY
+    tomorrow = NOW + 90_000 * SECOND
+    assert machine.reserve(Scopes([(11, 5, NONE, NONE, NONE)], []), now=tomorrow)[0] == ADMITTED
+
+
+def test_two_dead_processes_hold_nobody_up() -> None:
+    machine = Machine(3)
+    # The table's lock and an entry's, each left by another process that was killed.
+    struct.pack_into("<I", machine.memory, 0, 2)
+    machine.limits.release_worker(2)
+    machine.limits.release_worker(1)
+    assert machine.reserve(Scopes([WIDE], []))[0] == ADMITTED
+
+
+def test_a_share_used_up_does_not_hide_a_budget_that_is(machine: Machine) -> None:
+    machine.limits.shares = 4
+    scopes = Scopes([(10, 4, NONE, NONE, NONE)], [(1, 100, 100)])
+    machine.reserve(Scopes([(10, 4, NONE, NONE, NONE)], []))
+    found, held = machine.reserve(scopes)
+    assert (found, held.refused) == (BUDGET, 0)
+
+
 def test_a_lease_is_all_that_is_ours(machine: Machine) -> None:
     scopes = Scopes([], [(1, 1_000, 0)])
     _, held = machine.reserve(scopes, nano=100)
@@ -257,6 +296,8 @@ def test_scopes_are_bounded_and_distinct() -> None:
         Scopes([(n, 1, 1, 1, 1) for n in range(17)], [])
     with pytest.raises(ValueError, match="twice"):
         Scopes([], [(1, 1, 1), (1, 2, 2)])
+    with pytest.raises(ValueError, match="twice"):
+        Scopes([(0, 1, 1, 1, 1), (2**64 - 1, 1, 1, 1, 1)], [])
     with pytest.raises(ValueError, match="holds nothing"):
         machine = Machine()
         _, held = machine.reserve(Scopes([], []))
