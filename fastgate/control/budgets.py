@@ -5,6 +5,9 @@
     a balance is changed by hand the new one holds
 
 Workers need none of this to go on: what they settle counts at once.
+
+A balance that was read on its own, not with a batch, is old as soon as a batch is posted: it would
+take back what that batch moved into the balance. Such a one is read again.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fastgate.config.scopes import budget_key_of
 from fastgate.control.resets import reset_due
-from fastgate.spend.windows import balance
+from fastgate.spend.windows import balances
 from fastgate.store import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ _log = logging.getLogger("fastgate.control")
 LOOK_S = 2.0
 """How late a budget may begin anew."""
 
+# Tries to read a balance between two batches. After so many, the batches bring it themselves.
+_LOOKS = 10
+
 _KINDS = ("key", "team", "user", "customer", "organization", "tag")
 
 
@@ -44,6 +50,8 @@ class Budgets:
 
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
+        self._readers: list[set[Budget]] = []
+        """For each who reads balances now: those that were posted meanwhile."""
 
     def is_of_this_run(self, epoch: str) -> bool:
         """Return whether the worker with this epoch charged the memory that there is now."""
@@ -57,29 +65,47 @@ class Budgets:
                 charged[budget] += entry.charged_nano
         for budget, balance_nano in posted.balances.items():
             self._post(budget, charged[budget], balance_nano)
+        for posted_since in self._readers:
+            posted_since.update(posted.balances)
 
     async def refresh(self, store: Store, kind: str, ids: Iterable[str]) -> None:
         """Take over the balances of these: somebody may have changed them."""
         if kind in _KINDS:
-            for scope_id in ids:
-                budget = (kind, scope_id, "")
-                self._post(budget, 0, await balance(store, budget))
+            await self._look(store, [(kind, scope_id, "") for scope_id in ids])
 
     async def keep(self, store: Store, config: Callable[[], Config]) -> None:
         """Begin budgets anew when it is time, until cancelled."""
         while True:
             try:
-                for budget in await reset_due(store, datetime.now(UTC)):
-                    self._post(budget, 0, 0)
+                begun = await reset_due(store, datetime.now(UTC))
+                for budget in begun:
                     _log.info("a budget begins anew", {"budget": "/".join(filter(None, budget))})
                 for given in config().budgets:
                     # Nobody else says what was spent of these when workers first need it.
                     name = (given.kind, given.id, given.duration)
                     self._memory.budgets.entry(budget_key_of(*name), monotonic_ns())
-                    self._post(name, 0, await balance(store, name))
+                    begun.append(name)
+                await self._look(store, begun)
             except (StoreUnavailable, StoreError) as error:
                 _log.warning("budgets can't be looked at", {"error": str(error)})
             await asyncio.sleep(LOOK_S)
+
+    async def _look(self, store: Store, budgets: Iterable[Budget]) -> None:
+        """Take over what the database says of these."""
+        wanted = set(budgets)
+        for _ in range(_LOOKS):
+            posted_since: set[Budget] = set()
+            self._readers.append(posted_since)
+            try:
+                found = await balances(store, wanted)
+            finally:
+                self._readers.remove(posted_since)
+            for budget, balance_nano in found.items():
+                if budget not in posted_since:
+                    self._post(budget, 0, balance_nano)
+            wanted &= posted_since
+            if not wanted:
+                return
 
     def _post(self, budget: Budget, charged_nano: int, balance_nano: int) -> None:
         budgets = self._memory.budgets

@@ -269,7 +269,9 @@ class WorkerJournal:
                     reservation,
                     request.progress,
                     request.attempts,
-                )._replace(budgets=request.budgets)
+                )._replace(
+                    budgets=request.budgets, charged_nano=charged_nano(None, request.attempts)
+                )
             )
         self.open.clear()
         self.finished = True
