@@ -12,10 +12,9 @@ take back what that batch moved into the balance. Such a one is read again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -23,16 +22,15 @@ from typing import TYPE_CHECKING
 from fastgate.config.scopes import budget_key_of
 from fastgate.control.resets import reset_due
 from fastgate.spend.windows import balances
-from fastgate.store import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from fastgate.config.schema import Config
+    from fastgate.config import schema
     from fastgate.observe.memory import SharedMemory
     from fastgate.spend.ledger import Posted
     from fastgate.spend.rows import Budget, Entry
     from fastgate.store import Store
 
-__all__ = ["Budgets"]
+__all__ = ["LOOK_S", "Budgets"]
 
 _log = logging.getLogger("fastgate.control")
 
@@ -71,26 +69,22 @@ class Budgets:
     async def refresh(self, store: Store, kind: str, ids: Iterable[str]) -> None:
         """Take over the balances of these: somebody may have changed them."""
         if kind in _KINDS:
-            await self._look(store, [(kind, scope_id, "") for scope_id in ids])
+            await self._take_over(store, [(kind, scope_id, "") for scope_id in ids])
 
-    async def keep(self, store: Store, config: Callable[[], Config]) -> None:
-        """Begin budgets anew when it is time, until cancelled."""
-        while True:
-            try:
-                begun = await reset_due(store, datetime.now(UTC))
-                for budget in begun:
-                    _log.info("a budget begins anew", {"budget": "/".join(filter(None, budget))})
-                for given in config().budgets:
-                    # Nobody else says what was spent of these when workers first need it.
-                    name = (given.kind, given.id, given.duration)
-                    self._memory.budgets.entry(budget_key_of(*name), monotonic_ns())
-                    begun.append(name)
-                await self._look(store, begun)
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("budgets can't be looked at", {"error": str(error)})
-            await asyncio.sleep(LOOK_S)
+    async def look(self, store: Store, everywhere: Iterable[schema.Budget]) -> None:
+        """Begin budgets anew that are due, and take over what was spent of those that no key
+        brings: nobody else says it when workers first need it. To be called every LOOK_S.
+        """
+        found = await reset_due(store, datetime.now(UTC))
+        for budget in found:
+            _log.info("a budget begins anew", {"budget": "/".join(filter(None, budget))})
+        for given in everywhere:
+            name = (given.kind, given.id, given.duration)
+            self._memory.budgets.entry(budget_key_of(*name), monotonic_ns())
+            found.append(name)
+        await self._take_over(store, found)
 
-    async def _look(self, store: Store, budgets: Iterable[Budget]) -> None:
+    async def _take_over(self, store: Store, budgets: Iterable[Budget]) -> None:
         """Take over what the database says of these."""
         wanted = set(budgets)
         for _ in range(_LOOKS):

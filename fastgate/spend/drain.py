@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -84,6 +85,12 @@ class Drain:
         """In the database, by worker; None: not known."""
         self._batch: _Batch | None = None
         """Taken from the journals, and not known to be in the database."""
+        self._taken_s = 0.0
+        self.caught_up = asyncio.Event()
+        """All that was in the journals when draining began is in the database: what dead workers
+        of earlier runs left, above all."""
+        self.clear_s = time.monotonic()
+        """What was recorded before this moment of the monotonic clock is in the database."""
 
     async def run(self) -> None:
         """Drain until cancelled. A store that is away is waited for."""
@@ -113,6 +120,7 @@ class Drain:
         if self._places is None:
             self._places = await ledger.places(self._store)
         if self._batch is None:
+            self._taken_s = time.monotonic()
             self._batch = await self._off_loop(self._take)
         batch = self._batch
         if batch.entries:
@@ -127,7 +135,11 @@ class Drain:
         finished = await self._off_loop(self._release)
         if finished:
             await ledger.forget(self._store, finished)
-        return len(batch.entries) >= self._limit
+        if len(batch.entries) >= self._limit:
+            return True
+        self.clear_s = self._taken_s
+        self.caught_up.set()
+        return False
 
     def close(self) -> None:
         """Let go of the journals and the lock. Blocks."""
