@@ -11,3 +11,10 @@ CREATE INDEX customers_budget ON customers (budget_id) WHERE budget_id IS NOT NU
 
 -- A member's balance is found by the name that budgets have for it.
 CREATE INDEX team_members_scope ON team_members ((team_id || '/' || user_id));
+
+-- What was spent under a name is asked when a row is made for it.
+CREATE INDEX daily_spend_key ON daily_spend (key_hash);
+CREATE INDEX daily_spend_team ON daily_spend (team_id) WHERE team_id <> '';
+CREATE INDEX daily_spend_user ON daily_spend (user_id) WHERE user_id <> '';
+CREATE INDEX daily_spend_organization ON daily_spend (organization_id) WHERE organization_id <> '';
+CREATE INDEX daily_spend_customer ON daily_spend (customer_id) WHERE customer_id <> '';
