@@ -108,6 +108,7 @@ class Control:
     async def keep_store(self, url: str) -> None:
         """Open the store as soon as it can be, and close it when cancelled. Nothing else waits."""
         store: Store | None = None
+        keeping: asyncio.Task[None] | None = None
         try:
             while store is None:
                 try:
@@ -122,15 +123,19 @@ class Control:
                     return
             sealer = await asyncio.to_thread(_sealer, self._config_path)
             books = Books(store, self._memory, self.state.pricing, lambda: self.state.config)
-            await books.recover()
+            keeping = asyncio.create_task(books.keep())
+            await books.recovered()
             self.books = books
             self.state.service = Service(store, lambda: self.state.config, self._changed, sealer)
             self._models.request()
             self.store_tried.set()
             async with self._notices.listening(store):
-                await books.keep()
+                await keeping
         finally:
             self.state.service = self.books = None
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait([keeping])
             if store is not None:
                 await store.close()
 

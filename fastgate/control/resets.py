@@ -30,7 +30,10 @@ _LINKED = (
 
 
 async def reset_due(store: Store, now: datetime) -> list[Budget]:
-    """Set what is due back to 0 and say when next; return it, once the database has it so."""
+    """Set what is due back to 0 and say when next; return it, once the database has it so.
+
+    Several gateways may look at the same time: each UPDATE asks again whether it is due.
+    """
     found: list[Budget] = []
     async with store.transaction() as transaction:
         for kind, table, name in _OWN:
@@ -40,12 +43,13 @@ async def reset_due(store: Store, now: datetime) -> list[Budget]:
                 now,
             )
             for row in rows:
-                await transaction.execute(
+                reset = await transaction.execute(
                     f"UPDATE {table} SET spend_nano_usd = 0, budget_reset_at = $1"  # noqa: S608
-                    f" WHERE {name} = $2",
-                    *(upcoming_reset(row["budget_duration"], now), row["id"]),
+                    f" WHERE {name} = $2 AND budget_reset_at <= $3",
+                    *(upcoming_reset(row["budget_duration"], now), row["id"], now),
                 )
-                found.append((kind, row["id"], ""))
+                if reset:
+                    found.append((kind, row["id"], ""))
         found += await _linked(transaction, now)
         found += await _windows(transaction, now)
     return found
@@ -59,36 +63,33 @@ async def _linked(transaction: Store, now: datetime) -> list[Budget]:
         now,
     )
     for budget in budgets:
-        for kind, table, name, where in _LINKED:
+        reset = await transaction.execute(
+            "UPDATE budgets SET budget_reset_at = $1"
+            " WHERE budget_id = $2 AND budget_reset_at <= $3",
+            *(upcoming_reset(budget["budget_duration"], now), budget["budget_id"], now),
+        )
+        for kind, table, name, where in _LINKED if reset else ():
             rows = await transaction.fetch(
                 f"UPDATE {table} SET spend_nano_usd = 0"  # noqa: S608  names of ours
                 f" WHERE budget_id = $1 {where} RETURNING {name} AS id",
                 budget["budget_id"],
             )
             found += [(kind, row["id"], "") for row in rows]
-        await transaction.execute(
-            "UPDATE budgets SET budget_reset_at = $1 WHERE budget_id = $2",
-            *(upcoming_reset(budget["budget_duration"], now), budget["budget_id"]),
-        )
     return found
 
 
 async def _windows(transaction: Store, now: datetime) -> list[Budget]:
     found: list[Budget] = []
     rows = await transaction.fetch(
-        "SELECT scope_kind, scope_id, duration, reset_at FROM budget_windows"
-        " WHERE duration <> $1 AND (reset_at IS NULL OR reset_at <= $2)",
-        *("total", now),
+        "SELECT scope_kind, scope_id, duration FROM budget_windows WHERE reset_at <= $1", now
     )
     for row in rows:
         budget = (row["scope_kind"], row["scope_id"], row["duration"])
-        # One without a time has just been made: it runs until its first boundary.
-        spent = "" if row["reset_at"] is None else "spend_nano_usd = 0, "
-        await transaction.execute(
-            f"UPDATE budget_windows SET {spent}reset_at = $1"  # noqa: S608  words of ours
-            " WHERE scope_kind = $2 AND scope_id = $3 AND duration = $4",
-            *(upcoming_reset(row["duration"], now), *budget),
+        reset = await transaction.execute(
+            "UPDATE budget_windows SET spend_nano_usd = 0, reset_at = $1"
+            " WHERE scope_kind = $2 AND scope_id = $3 AND duration = $4 AND reset_at <= $5",
+            *(upcoming_reset(row["duration"], now), *budget, now),
         )
-        if row["reset_at"] is not None:
+        if reset:
             found.append(budget)
     return found

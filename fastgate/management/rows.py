@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastgate.errors import BadRequest
 from fastgate.management.call import Invalid
 from fastgate.management.money import to_nano, to_usd, upcoming_reset
+from fastgate.spend.earlier import spent_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -107,8 +108,10 @@ def shown(row: Row, *without: str) -> dict[str, Any]:
 
 
 async def insert(store: Store, call: Call, table: str, values: dict[str, Any]) -> Row:
-    """Add a row and return it, audited."""
+    """Add a row and return it, audited. Its total begins with what was spent under its name."""
     row = {**{name: _EMPTY[name] for name in _HAS.get(table, ())}, **values}
+    if before := await spent_before(store, table, row):
+        row["total_spend_nano_usd"] = before
     row["created_at"] = call.now
     if table not in _UNSIGNED:
         row.update(created_by=call.caller.name, updated_at=call.now, updated_by=call.caller.name)

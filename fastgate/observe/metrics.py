@@ -77,6 +77,12 @@ FAMILIES = {
         "Requests posted to the spend log: new, adjusted (billed before as orphans), known before.",
         ("outcome",),
     ),
+    "fastgate_spend_lag_seconds": Family(
+        "gauge", "What was recorded longer ago than this is in the database."
+    ),
+    "fastgate_journal_bytes": Family(
+        "gauge", "Of the disk, what the workers' spend journals take; damaged segments included."
+    ),
     "fastgate_unpriced_requests_total": Family(
         "counter", "Requests booked without a cost, for want of a price.", ("model",)
     ),

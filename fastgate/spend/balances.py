@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from fastgate.spend.earlier import spent_by
 from fastgate.spend.rows import ATTEMPT_COLUMNS, COLUMNS
 
 if TYPE_CHECKING:
@@ -174,27 +175,12 @@ async def _make_missing(transaction: Store, kind: str, owners: list[str], now: d
         f"SELECT {name} FROM {table} WHERE {name} IN ({places})", *owners
     )
     known = {row[name] for row in rows}
-    for owner in owners:
-        if owner not in known:
-            await transaction.execute(
-                f"INSERT INTO {table} ({name}, models, spend_nano_usd, total_spend_nano_usd,"
-                " created_at, created_by, updated_at, updated_by)"
-                " VALUES ($1, $2, $3, $3, $4, $5, $4, $5) ON CONFLICT DO NOTHING",
-                *(owner, [], await _spent(transaction, kind, owner), now, "spend"),
-            )
-
-
-async def _spent(transaction: Store, kind: str, owner: str) -> int:
-    if kind == "tag":
-        rows = await transaction.fetch(
-            "SELECT tags, spend_nano_usd FROM daily_spend WHERE tags <> ''"
+    missing = [owner for owner in owners if owner not in known]
+    spent = await spent_by(transaction, table, missing) if missing else {}
+    for owner in missing:
+        await transaction.execute(
+            f"INSERT INTO {table} ({name}, models, spend_nano_usd, total_spend_nano_usd,"
+            " created_at, created_by, updated_at, updated_by)"
+            " VALUES ($1, $2, $3, $3, $4, $5, $4, $5) ON CONFLICT DO NOTHING",
+            *(owner, [], spent[owner], now, "spend"),
         )
-        return sum(row["spend_nano_usd"] for row in rows if owner in orjson.loads(row["tags"]))
-    row = await transaction.fetch_one(
-        "SELECT CAST(coalesce(sum(spend_nano_usd), 0) AS BIGINT) AS spent FROM daily_spend"
-        f" WHERE {kind} = $1",
-        owner,
-    )
-    assert row is not None
-    spent: int = row["spent"]
-    return spent

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastgate.home import home as default_home
+
 if TYPE_CHECKING:
     from fastgate.spend.verify import Report
 
@@ -50,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from fastgate.store import StoreError  # noqa: PLC0415
 
-    home = Path(arguments.home or os.environ.get("FASTGATE_HOME") or ".fastgate")
+    home = Path(arguments.home) if arguments.home else default_home()
     url = arguments.database or os.environ.get("DATABASE_URL")
     if not url:
         file = (home / "fastgate.db").resolve()

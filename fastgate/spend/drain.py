@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ import orjson
 from fastgate.spend import ledger
 from fastgate.spend.ledger import Move, Overtaken, Posted
 from fastgate.spend.recovery import Place, WorkerJournal, worker_folders
+from fastgate.spend.windows import balances
 from fastgate.store import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ class Drain:
         """In the database, by worker; None: not known."""
         self._batch: _Batch | None = None
         """Taken from the journals, and not known to be in the database."""
+        self._taken_s = 0.0
+        self.caught_up = asyncio.Event()
+        """All that was in the journals when draining began is in the database: what dead workers
+        of earlier runs left, above all."""
+        self.clear_s = time.monotonic()
+        """What was recorded before this moment of the monotonic clock is in the database."""
 
     async def run(self) -> None:
         """Drain until cancelled. A store that is away is waited for."""
@@ -112,21 +120,26 @@ class Drain:
         if self._places is None:
             self._places = await ledger.places(self._store)
         if self._batch is None:
+            self._taken_s = time.monotonic()
             self._batch = await self._off_loop(self._take)
         batch = self._batch
         if batch.entries:
             try:
                 await self._post(batch)
             except Overtaken:
-                # Possible after a commit whose answer was lost, too: read again what is so.
-                _log.warning("the spend journal was posted from elsewhere; reading it again")
-                await self._off_loop(self._forget_all)
-                return True
+                if not await self._was_ours(batch):
+                    _log.warning("the spend journal was posted from elsewhere; reading it again")
+                    await self._off_loop(self._forget_all)
+                    return True
         self._batch = None
         finished = await self._off_loop(self._release)
         if finished:
             await ledger.forget(self._store, finished)
-        return len(batch.entries) >= self._limit
+        if len(batch.entries) >= self._limit:
+            return True
+        self.clear_s = self._taken_s
+        self.caught_up.set()
+        return False
 
     def close(self) -> None:
         """Let go of the journals and the lock. Blocks."""
@@ -137,20 +150,34 @@ class Drain:
                 self._lock_fd = -1
 
     async def _post(self, batch: _Batch) -> None:
+        refused: list[Entry] = []
         try:
             posted = await ledger.post(self._store, batch.entries, batch.moves)
         except (StoreUnavailable, Overtaken):
             raise
         except _REFUSALS as error:
             _log.error("a batch of spend was refused", {"error": str(error)})
-            posted = await self._post_apart(batch)
+            posted = await self._post_apart(batch, refused)
         assert self._places is not None
         self._places |= {move.epoch: move.to for move in batch.moves}
-        self._on_posted(posted, batch.entries)
+        self._on_posted(
+            posted, [each for each in batch.entries if not refused or each not in refused]
+        )
 
-    async def _post_apart(self, batch: _Batch) -> Posted:
-        """Post one by one, then the checkpoint. In between, only unique ids keep from counting
-        twice.
+    async def _was_ours(self, batch: _Batch) -> bool:
+        """Return whether `batch` is in the database: its commit was done and the answer lost."""
+        places = await ledger.places(self._store)
+        if any(places.get(move.epoch) != move.to for move in batch.moves):
+            return False
+        named = {budget for entry in batch.entries for budget in entry.budgets}
+        posted = Posted(len(batch.entries), 0, 0, await balances(self._store, named))
+        self._places = places
+        self._on_posted(posted, batch.entries)
+        return True
+
+    async def _post_apart(self, batch: _Batch, refused: list[Entry]) -> Posted:
+        """Post one by one, then the checkpoint; add to `refused` what the database won't have. In
+        between, only unique ids keep from counting twice.
         """
         new = adjusted = known = 0
         balances: dict[Budget, int] = {}
@@ -161,6 +188,7 @@ class Drain:
                 raise
             except _REFUSALS as error:
                 await self._off_loop(partial(self._reject, entry, str(error)))
+                refused.append(entry)
             else:
                 new, adjusted, known = (
                     new + posted.new,

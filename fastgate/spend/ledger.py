@@ -118,10 +118,13 @@ async def post(store: Store, entries: list[Entry], moves: Iterable[Move]) -> Pos
             del known[request_id]
         new = [rows for request_id, rows in made.items() if request_id not in known]
         await _write(transaction, new, balances)
+        for entry in entries:
+            # Those of known rows, too: perhaps nobody heard that they were posted.
+            windows.add(entry.budgets, 0)
         for rows in new:
             windows.add(budgets[rows.row[0]], rows.spent_nano())
         await balances.apply(transaction, now)
-        found = await windows.apply(transaction)
+        found = await windows.apply(transaction, now)
     return Posted(len(new) - len(late), len(late), len(known), found)
 
 

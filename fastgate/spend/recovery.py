@@ -38,7 +38,7 @@ from fastgate.spend.segments import segment_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DAMAGED", "Place", "WorkerJournal", "worker_folders"]
+__all__ = ["DAMAGED", "Place", "WorkerJournal", "journal_bytes", "worker_folders"]
 
 DAMAGED = "damaged"
 """Folder of segments that could not be read to their end."""
@@ -269,7 +269,9 @@ class WorkerJournal:
                     reservation,
                     request.progress,
                     request.attempts,
-                )._replace(budgets=request.budgets)
+                )._replace(
+                    budgets=request.budgets, charged_nano=charged_nano(None, request.attempts)
+                )
             )
         self.open.clear()
         self.finished = True
@@ -298,6 +300,18 @@ def worker_folders(home: Path) -> list[Path]:
         return []
     folders.sort(key=lambda entry: entry.stat().st_mtime_ns)
     return [home / entry.name for entry in folders]
+
+
+def journal_bytes(home: Path) -> int:
+    """Return what the segments of all workers take on the disk, damaged ones included."""
+    total = 0
+    for folder in (*worker_folders(home), home / DAMAGED):
+        try:
+            total += sum(entry.stat().st_size for entry in os.scandir(folder))
+        except FileNotFoundError:
+            # Posted and deleted since, or nothing is damaged.
+            continue
+    return total
 
 
 def _segments(folder: Path) -> list[Path]:

@@ -142,9 +142,13 @@ def budgets_of(columns: bytes) -> tuple[Budget, ...]:
     return tuple((kind, scope, duration) for kind, scope, duration in found)
 
 
-def charged_nano(outcome: Outcome, attempts: list[tuple[Constant, Outcome]]) -> int:
-    """Return what was added to budgets in shared memory for a request that was settled."""
-    costs = (outcome[_SPEND_AT], *(each[_SPEND_AT] for _, each in attempts))
+def charged_nano(outcome: Outcome | None, attempts: list[tuple[Constant, Outcome]]) -> int:
+    """Return what was added to budgets in shared memory for a request; `outcome` None: it was not
+    settled.
+    """
+    costs = [each[_SPEND_AT] for _, each in attempts]
+    if outcome is not None:
+        costs.append(outcome[_SPEND_AT])
     return sum(cost for cost in costs if cost > 0)
 
 
