@@ -368,7 +368,7 @@ class Supervisor:
         if child is self._control:
             self._control = None
             # It may have died inside a budget's entry.
-            self._memory.release_worker(CONTROL)
+            self._memory.release_worker(shared_memory.CONTROL)
             asked = self._stopping
             if not asked:
                 self._control_at_s = time.monotonic() + self._control_backoff.next_delay_s(lived_s)
