@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from tests.ledger.checker import Checked, check, read_lines
 from tests.ledger.clients import Load, Seen
 from tests.ledger.prices import price_fields
 from tests.ledger.wishes import Wish, wish
-from tests.processes import ROOT, START_S, Engine, Gateway
+from tests.processes import FASTGATE, ROOT, START_S, Engine, Gateway
 from tests.served import MASTER_KEY, config, deployment, free_port
 
 __all__ = ["FAULTS", "Stand", "stand"]
@@ -92,8 +93,16 @@ class Stand:
         books = await read_books(self.url, self.home)
         checked = check(read_lines(self.ledger), books.rows, books.attempts, self.seen)
         check_balances(checked, books)
+        await asyncio.to_thread(self._verify, checked)
         checked.counts["kills"] = self.kills
         return checked
+
+    def _verify(self, checked: Checked) -> None:
+        """Have the gateway's own check look, as an operator would."""
+        options = ["spend", "verify", "--database", self.url, "--home", str(self.home)]
+        done = subprocess.run([*FASTGATE, *options], capture_output=True, text=True, check=False)
+        if done.returncode:
+            checked.find("fastgate spend verify", done.returncode, done.stdout, done.stderr)
 
     def _until_the_engine_rests(self) -> None:
         """It learns of clients that left a moment after they did."""
