@@ -62,7 +62,12 @@ class Stand:
         self.url = url
         self.keys: list[str] = []
         self.seen: list[Seen] = []
-        self.kills = 0
+        self._killed: set[int] = set()
+
+    @property
+    def kills(self) -> int:
+        """How many processes were killed."""
+        return len(self._killed)
 
     @property
     def home(self) -> Path:
@@ -128,14 +133,16 @@ class Stand:
 
     def kill(self, title: str, dice: random.Random) -> bool:
         """Kill one of them; False: there is none now."""
-        pids = self.children(title)
+        # One that is dead is still a child until its supervisor has looked.
+        pids = [pid for pid in self.children(title) if pid not in self._killed]
         if not pids:
             return False
+        pid = dice.choice(pids)
         try:
-            os.kill(dice.choice(pids), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return False
-        self.kills += 1
+        self._killed.add(pid)
         return True
 
     async def kill_for(self, title: str, seconds: float, dice: random.Random) -> None:
