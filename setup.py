@@ -1,6 +1,6 @@
 """Build the compiled core.
 
-FASTGATE_BUILD = release (default) | debug | asan    how to compile
+FASTGATE_BUILD = release (default) | quick | debug | asan    how to compile
 FASTGATE_ONLY  = fastgate._core.http1,...            build these modules alone
 FASTGATE_JOBS  = N                                   compilers at once (default: cores)
 """
@@ -45,11 +45,14 @@ if BUILD == "debug":
     DIRECTIVES |= {"nonecheck": True, "overflowcheck": True, "linetrace": True}
     CORE_DIRECTIVES = {"boundscheck": True, "initializedcheck": True, "cdivision": False}
     CFLAGS = ["-O1", "-g", "-Wall", "-DCYTHON_TRACE_NOGIL=1"]
+elif BUILD == "quick":
+    # For tests of what the optimizer has no part in.
+    CFLAGS = ["-O0", "-Wall"]
 elif BUILD == "asan":
     CFLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
     LDFLAGS = ["-fsanitize=address,undefined"]
 elif BUILD != "release":
-    raise SystemExit(f"FASTGATE_BUILD: expected release, debug or asan, got {BUILD!r}")
+    raise SystemExit(f"FASTGATE_BUILD: expected release, quick, debug or asan, got {BUILD!r}")
 
 
 class BuildExt(build_ext):

@@ -16,6 +16,7 @@ COMMANDS = {
     "check": ("check", "main", "whether peers pass on what a comparison sends through them"),
     "install": ("install", "main", "install a peer into a folder of its own"),
     "tokens": ("tokens", "main", "token counting beside tiktoken and bpe-openai"),
+    "keys": ("keys", "main", "a store of a million keys: starting, looking up, memory"),
     "demo": ("demo", "main", "the gateway before a real engine, driven by the openai client"),
 }
 

@@ -1,6 +1,7 @@
 """The arithmetic of a comparison: medians and spreads over rounds, ratios and differences in them.
 
-A ratio is taken within a round, where both sides met the same machine, and then its median.
+A ratio is taken within a round, where both sides met the same machine, and then its median. Rounds
+that other processes disturbed count only where there are no others.
 """
 
 from __future__ import annotations
@@ -32,9 +33,18 @@ def is_calm(measured: Measured) -> bool:
     return found.foreign <= FOREIGN_LIMIT and found.steal <= STEAL_LIMIT
 
 
+def counted(rounds: list[tuple[Measured, ...]]) -> list[tuple[Measured, ...]]:
+    """The rounds in which all was calm, or all rounds if there are none."""
+    return [each for each in rounds if all(map(is_calm, each))] or rounds
+
+
+def pairs_of(taken: Rounds, figure: str, peer: str, to: str) -> list[tuple[Measured, ...]]:
+    return counted(list(zip(taken[figure, peer], taken.get((figure, to), []), strict=False)))
+
+
 def ratio(taken: Rounds, figure: str, peer: str, value: str, to: str) -> float | None:
     """The median over the rounds of peer / `to`."""
-    pairs = zip(taken[figure, peer], taken.get((figure, to), []), strict=False)
+    pairs = pairs_of(taken, figure, peer, to)
     found = [
         mine.values[value] / theirs.values[value]
         for mine, theirs in pairs
@@ -45,7 +55,7 @@ def ratio(taken: Rounds, figure: str, peer: str, value: str, to: str) -> float |
 
 def added(taken: Rounds, figure: str, peer: str, value: str) -> float | None:
     """The median over the rounds of peer - direct; for latencies."""
-    pairs = zip(taken[figure, peer], taken.get((figure, BASELINE), []), strict=False)
+    pairs = pairs_of(taken, figure, peer, BASELINE)
     found = [mine.values[value] - theirs.values[value] for mine, theirs in pairs]
     return statistics.median(found) if found else None
 
@@ -55,8 +65,9 @@ def summary(taken: Rounds) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for (figure, peer), rounds in taken.items():
         found = report.setdefault(figure, {}).setdefault(peer, {})
+        kept = [measured for (measured,) in counted([(measured,) for measured in rounds])]
         for value in rounds[0].values:
-            values = [measured.values[value] for measured in rounds]
+            values = [measured.values[value] for measured in kept]
             row: dict[str, Any] = {
                 "median": statistics.median(values),
                 "spread": spread(values),

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["TABLES", "general", "litellm", "model_info", "parameter", "router", "top_level"]
 
-_BUDGETS = "budgets are not kept yet"
+_BUDGETS = "not kept: see docs/spend.md for the budgets that are"
 _CACHE = "there is no response cache yet"
 _CALLBACKS = "callbacks, guardrails and prompts are not run"
 _CHECKS = "requests are looked at for their model and size only"
-_DATABASE = "there is no database yet: keys stand under fastgate_settings.keys"
+_DATABASE = "not needed: the database is fastgate's own, see docs/keys.md"
 _DEFAULTS = "requests go out as they came, a deployment adds no parameters"
 _HEALTH = "deployments are judged by the requests themselves; GET /health asks them on demand"
 _LIMITS = "see fastgate_settings.limits and rpm, tpm, max_parallel of a key"
@@ -56,7 +56,7 @@ _LITELLM = _by_word(
             redact_user_api_key_info standard_logging_payload_excluded_fields
             global_disable_no_log_param""",
         _CACHE: "cache cache_params caching enable_redis_auth_cache disable_cache",
-        _BUDGETS: """max_budget budget_duration max_internal_user_budget max_ui_session_budget
+        _BUDGETS: """max_internal_user_budget max_ui_session_budget
             internal_user_budget_duration max_end_user_budget max_end_user_budget_id
             tag_budget_config provider_budget_config budget_exceeded_status_code""",
         _PRICES: """cost_discount_config cost_margin_config disable_end_user_cost_tracking
@@ -108,7 +108,7 @@ _ROUTER = _by_word(
 
 _GENERAL = _by_word(
     {
-        _DATABASE: """database_url database_connection_pool_limit database_connection_timeout
+        _DATABASE: """database_connection_pool_limit database_connection_timeout
             database_connection_pool_timeout database_type database_args store_model_in_db
             supported_db_objects disable_prisma_schema_update use_redis_transaction_buffer
             allow_requests_on_db_unavailable proxy_batch_write_at proxy_batch_polling_interval
@@ -124,10 +124,12 @@ _GENERAL = _by_word(
             custom_sso custom_ui_sso_sign_in_handler custom_key_generate custom_key_update
             allow_user_auth enforce_rbac role_permissions ui_access_mode
             service_account_settings enable_oauth2_auth""",
-        _PROXY: """admin_only_routes allowed_routes public_routes allowed_ips use_x_forwarded_for
+        _PROXY: """admin_only_routes allowed_routes public_routes
             disable_master_key_return control_plane_url""",
         _TEAMS: """user_header_name user_header_mappings default_team_disabled enforce_user_param
             enforced_params reject_clientside_metadata_tags""",
+        "a field that anybody can write says nothing of where a request comes from": """
+            use_x_forwarded_for""",
         "fields that clients send are passed on by an allow-list": """
             forward_client_headers_to_llm_api forward_openai_org_id
             forward_llm_provider_auth_headers allow_client_side_credentials

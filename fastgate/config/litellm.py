@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import re
+from decimal import Decimal
 from typing import Any
 
 from fastgate.config import values
@@ -14,6 +17,10 @@ from fastgate.config.schema import Alias
 __all__ = ["GENERAL", "LITELLM", "MASTER_KEY_VARIABLES", "ROUTER", "master_key_hash"]
 
 MASTER_KEY_VARIABLES = ("FASTGATE_MASTER_KEY", "LITELLM_MASTER_KEY")
+
+MAX_USD = 9_000_000_000
+"""What 64 bits of nano-dollars hold, rounded down."""
+_DURATION = re.compile(r"[1-9][0-9]{0,5}(s|m|h|d|w|mo)|hourly|daily|weekly|monthly")
 
 _STRATEGIES = ("simple-shuffle", "least-busy")
 _UNSUPPORTED_STRATEGIES = (
@@ -88,11 +95,35 @@ def master_key_hash(value: Any, spot: Spot) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _networks(value: Any, spot: Spot) -> list[str]:
+    found = []
+    for index, each in enumerate(spot.reader.sequence(value, spot)):
+        try:
+            found.append(str(ipaddress.ip_network(str(each))))
+        except ValueError:
+            spot.item(index).fault("expected an IP address, or a network such as 10.0.0.0/8")
+    return found
+
+
 def _megabytes(value: object) -> int:
     found = values.number(value)
     if found <= 0:
         raise ValueError("expected more than 0")
     return int(found * 1024 * 1024)
+
+
+def _dollars(value: object) -> Decimal:
+    found = values.number(value)
+    if not 0 <= found <= MAX_USD:
+        raise ValueError(f"expected dollars from 0 to {MAX_USD}")
+    return Decimal(repr(found))
+
+
+def _budget_duration(value: object) -> str:
+    found = values.text(value)
+    if not _DURATION.fullmatch(found):
+        raise ValueError("expected a duration such as 30s, 15m, 12h, 30d or 1mo")
+    return found
 
 
 _COUNT = at_least(0, values.whole)
@@ -121,6 +152,10 @@ LITELLM = {
     **ROUTER,
     "drop_params": Option(plain(values.boolean), "Leave out parameters a provider does not know."),
     "request_timeout": Option(_SECONDS, "Another word for `timeout`."),
+    "max_budget": Option(plain(_dollars), "Dollars that all requests together may cost."),
+    "budget_duration": Option(
+        plain(_budget_duration), "After which that begins anew (`30d`, `1mo`); default: never."
+    ),
     "ssl_verify": Option(ssl_verify, "For upstreams: `false`, or the path of a CA file."),
 }
 
@@ -130,6 +165,12 @@ GENERAL = {
     ),
     "litellm_key_header_name": Option(
         plain(values.field_name), "A field that is looked at for a key before all others."
+    ),
+    "database_url": Option(
+        plain(values.text), "`postgresql://…` or `sqlite:///…`; `$DATABASE_URL` wins."
+    ),
+    "allowed_ips": Option(
+        _networks, "Addresses or networks (`10.0.0.0/8`) that keys are accepted from; default: any."
     ),
     "max_request_size_mb": Option(plain(_megabytes), "As `limits.max_body_bytes`, in MiB."),
 }

@@ -27,7 +27,17 @@ from fastgate.config.litellm import (
 )
 from fastgate.config.reader import Option, Reader, Spot
 from fastgate.config.report import HONOURED, Report
-from fastgate.config.schema import Config, Deployment, Limits, Log, Router, Server, Upstream
+from fastgate.config.schema import (
+    Budget,
+    Config,
+    Deployment,
+    Limits,
+    Log,
+    Router,
+    Server,
+    Spend,
+    Upstream,
+)
 from fastgate.config.source import Source, read
 from fastgate.errors import ConfigError, Fault
 
@@ -164,8 +174,20 @@ def _config(sections: Mapping[str, Any], deployments: list[Deployment], reader: 
         deployments=deployments,
         keys=ours.get("keys", []),
         prices=ours.get("prices", []),
+        spend=Spend(**ours.get("spend", {}), database_url=general.get("database_url", "")),
+        budgets=_budgets(litellm),
+        allowed_ips=general.get("allowed_ips", []),
         drop_params=litellm.get("drop_params", False),
     )
+
+
+def _budgets(litellm: Mapping[str, Any]) -> list[Budget]:
+    """Return the budget of the whole gateway, if it has one."""
+    cap_usd = litellm.get("max_budget")
+    if cap_usd is None:
+        return []
+    duration = litellm.get("budget_duration", "total")
+    return [Budget(kind="global", id="", duration=duration, cap_nano_usd=int(cap_usd.scaleb(9)))]
 
 
 def _places(source: Source, sections: Mapping[str, Any], reader: Reader) -> check.Places:

@@ -17,7 +17,7 @@ import msgspec
 from fastgate.config import values
 from fastgate.config.prices import prices
 from fastgate.config.reader import Option, Parse, Spot, at_least, choice, plain
-from fastgate.config.schema import Limits, Log, Server, Upstream, VirtualKey
+from fastgate.config.schema import Limits, Log, Server, Spend, Upstream, VirtualKey
 
 __all__ = ["KEY", "SECTIONS", "SETTINGS", "options_of", "weak"]
 
@@ -26,10 +26,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "upstream": Upstream,
     "log": Log,
+    "spend": Spend,
 }
 
 # Said in LiteLLM's words, under general_settings.
-_ELSEWHERE = ("key_header",)
+_ELSEWHERE = ("key_header", "database_url")
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _ALIAS = re.compile(r"[^\x00-\x1f\x7f]{1,256}")

@@ -23,7 +23,9 @@ MAX_GROUPS = 1_000
 class Principal:
     """Who a key stands for, and what it may do."""
 
-    def __init__(self, key: VirtualKey, *, is_admin: bool = False) -> None:
+    def __init__(
+        self, key: VirtualKey, *, is_admin: bool = False, everywhere: list[Budget] | None = None
+    ) -> None:
         self.alias = key.alias
         self.team = key.team
         self.key_hash = bytes.fromhex(key.key_hash)
@@ -37,13 +39,13 @@ class Principal:
         self.patterns: tuple[str, ...] = ()
         self.shown = key.alias or f"sk-...{key.key_hash[-4:]}"
         """What stands for it in messages."""
-        self.scoped: Scoped | None = of_key(key, self.shown)
+        self.scoped: Scoped | None = of_key(key, self.shown, everywhere or [])
         """What its requests must fit; None: nothing limits them."""
         self.by_group: dict[str, Scoped | None] | None = None
         """The same by model group, where that makes a difference; made when first asked for."""
         self.stored: StoredKey | None = None
         """As control told; None: a key of the configuration."""
-        self.everywhere: list[Budget] = []
+        self.everywhere: list[Budget] = everywhere or []
         """Budgets that hold for every key."""
         self.narrowed: list[Principal] | None = None
         """When set, a model must be allowed by each of these: the key, its team, its user, ..."""

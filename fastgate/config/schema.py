@@ -23,6 +23,7 @@ __all__ = [
     "PriceEntry",
     "Router",
     "Server",
+    "Spend",
     "Upstream",
     "VirtualKey",
 ]
@@ -172,6 +173,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """`base_model`: whose published price holds, where `model` is a name of one's own."""
     prices: dict[str, Decimal] = {}
     """Price fields of `litellm_params` and `model_info`, by their names there."""
+    stored: bool = False
+    """It comes from the database, not from the file."""
     rates: bytes = b""
     """What its `model` costs by the configuration, compiled (`_core.cost.Rates`); empty: that does
     not say."""
@@ -264,6 +267,23 @@ class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Decimal]
 
 
+class Spend(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests are put on record (docs/spend.md)."""
+
+    journal_full: Literal["refuse", "allow"] = "refuse"
+    """When the disk has no room for the journal: refuse requests, or let them go unrecorded."""
+    segment_bytes: Annotated[int, msgspec.Meta(ge=1 << 16, le=1 << 31)] = 16 * 1024 * 1024
+    """Of a file of the journal; a worker has two. Counts from the next start of a worker."""
+    keep_days: Count = 0
+    """Rows of older requests are deleted, by whole days; the daily sums stay. 0: never."""
+    database_url: str = ""
+    """Where $DATABASE_URL does not say; empty: an SQLite file in $FASTGATE_HOME."""
+
+    def __repr__(self) -> str:
+        # The address may hold a password.
+        return f"Spend(journal_full={self.journal_full!r}, keep_days={self.keep_days})"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it."""
 
@@ -274,7 +294,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
     deployments: list[Deployment] = []
     keys: list[VirtualKey] = []
+    spend: Spend = Spend()
     budgets: list[Budget] = []
     """Of all of the gateway, and of providers."""
     prices: list[PriceEntry] = []
+    allowed_ips: list[str] = []
+    """Networks that keys are accepted from; empty: any."""
     drop_params: bool = False

@@ -82,12 +82,13 @@ def budget_key_of(kind: str, scope_id: str, duration: str) -> int:
     return key_of(f"budget:{kind}", f"{scope_id}|{duration}")
 
 
-def of_key(key: VirtualKey, shown: str) -> Scoped | None:
-    """Return the scopes of a key of the configuration; None: it has none."""
+def of_key(key: VirtualKey, shown: str, everywhere: list[Budget]) -> Scoped | None:
+    """Return the scopes of a key of the configuration; None: it has none. `everywhere`: budgets
+    that hold for every key.
+    """
     name = LimitName("api_key", shown, key.rpm, key.tpm, -1, key.max_parallel)
-    if max(name[2:]) < 0:
-        return None
-    return Scoped([(key_of("key", key.key_hash), name)], [])
+    limits = [(key_of("key", key.key_hash), name)] if max(name[2:]) >= 0 else []
+    return Scoped(limits, everywhere) if limits or everywhere else None
 
 
 def of_stored(

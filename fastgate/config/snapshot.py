@@ -79,15 +79,20 @@ class Snapshot:
         self._keys = {bytes.fromhex(key.key_hash): key for key in config.keys}
         self._principals: dict[bytes, Principal] = {}
         self._fallbacks = config.router.fallbacks
+        self._everywhere = [budget for budget in config.budgets if budget.kind == "global"]
         self._master_digest = bytes.fromhex(config.server.master_key_hash)
         self.master = Principal(
-            VirtualKey(key_hash=config.server.master_key_hash, alias="master"), is_admin=True
+            VirtualKey(key_hash=config.server.master_key_hash, alias="master"),
+            is_admin=True,
+            everywhere=self._everywhere,
         )
         self.is_open = not self._master_digest and not config.keys
         """No key is asked for: everybody is `anyone`."""
         self.key_header = config.server.key_header.lower().encode()
         """A field looked for before `authorization`; empty: none."""
-        self.anyone = Principal(VirtualKey(key_hash="", alias="anyone"), is_admin=True)
+        self.anyone = Principal(
+            VirtualKey(key_hash="", alias="anyone"), is_admin=True, everywhere=self._everywhere
+        )
 
     # keys
 
@@ -100,12 +105,14 @@ class Snapshot:
             key = self._keys.get(digest)
             if key is None:
                 return None
-            found = self._principals[digest] = self._compiled(Principal(key))
+            found = self._principals[digest] = self._compiled(
+                Principal(key, everywhere=self._everywhere)
+            )
         return found
 
     def stored(self, key: StoredKey) -> Principal:
         """Return whom a key of the store stands for."""
-        principal = self._compiled(Principal(key))
+        principal = self._compiled(Principal(key, everywhere=self._everywhere))
         above = [key.team_models, key.user_models, key.organization_models]
         if any(above):
             principal.narrowed = [
@@ -117,7 +124,6 @@ class Snapshot:
         principal.user_id, principal.organization_id = key.user_id, key.organization_id
         principal.tags = key.tags
         principal.stored = key
-        principal.everywhere = [each for each in self.config.budgets if each.kind == "global"]
         if any(scope.model_rpm or scope.model_tpm for scope in key.scopes) or any(
             budget.model for budget in key.budgets
         ):

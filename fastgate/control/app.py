@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastgate.management.call import Service
     from fastgate.observe.memory import SharedMemory
 
-__all__ = ["State", "create_app"]
+__all__ = ["ROUTES", "State", "create_app"]
 
 _log = logging.getLogger("fastgate.control")
 
@@ -56,11 +56,8 @@ def create_app(state: State) -> web.Application:
     """Return the application."""
     app = web.Application(middlewares=[_in_our_shape], client_max_size=management.MAX_BODY_BYTES)
     app[_STATE] = state
-    app.router.add_get("/metrics", _metrics)
-    app.router.add_get("/health", _health)
-    app.router.add_get("/health/readiness", _readiness)
-    app.router.add_get("/health/readiness/details", _readiness)
-    app.router.add_get("/fastgate/status", _status)
+    for path, who, handler in ROUTES:
+        app.router.add_get(path, handler if who == "everybody" else _for_admin(handler))
     management.add_routes(app, lambda: state.service, state.pricing)
     return app
 
@@ -71,7 +68,6 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 async def _health(request: web.Request) -> web.Response:
-    _admin_only(request)
     state = request.app[_STATE]
     model, model_id = request.query.get("model"), request.query.get("model_id")
     healthy: list[dict[str, str]] = []
@@ -100,7 +96,6 @@ async def _health(request: web.Request) -> web.Response:
 
 
 async def _readiness(request: web.Request) -> web.Response:
-    _admin_only(request)
     state = request.app[_STATE]
     ready = sum(worker["state"] == "ready" for worker in state.workers)
     answer = {
@@ -116,7 +111,6 @@ async def _readiness(request: web.Request) -> web.Response:
 
 
 async def _status(request: web.Request) -> web.Response:
-    _admin_only(request)
     state = request.app[_STATE]
     now_s = time.monotonic()
     workers = []
@@ -133,13 +127,26 @@ async def _status(request: web.Request) -> web.Response:
     )
 
 
-def _admin_only(request: web.Request) -> None:
-    role = request.headers.get("x-fastgate-role", "none")
-    if role != "admin":
-        raise web.HTTPForbidden(
-            text="Authentication Error, Only proxy admin can be used to see this. "
-            f"Route={request.path}. Your role=internal_user"
-        )
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("/metrics", "everybody", _metrics),
+    ("/health", "admin", _health),
+    ("/health/readiness", "admin", _readiness),
+    ("/health/readiness/details", "admin", _readiness),
+    ("/fastgate/status", "admin", _status),
+)
+"""GET routes that need no database, and who may ask them; the others' table is management's."""
+
+
+def _for_admin(handler: Handler) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("x-fastgate-role", "none") != "admin":
+            raise web.HTTPForbidden(
+                text="Authentication Error, Only proxy admin can be used to see this. "
+                f"Route={request.path}. Your role=internal_user"
+            )
+        return await handler(request)
+
+    return answer
 
 
 @web.middleware

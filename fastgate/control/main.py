@@ -23,21 +23,22 @@ from aiohttp import web
 
 from fastgate.channel import LoopChannel
 from fastgate.config import snapshot as snapshots
+from fastgate.config.added import storage_secret
 from fastgate.config.schema import Config
 from fastgate.control.app import State, create_app
-from fastgate.control.budgets import Budgets
+from fastgate.control.books import Books
+from fastgate.control.models import StoredModels
+from fastgate.control.notices import Notices
 from fastgate.control.reload import Reloader
-from fastgate.home import home, journal_home
+from fastgate.home import home
 from fastgate.management.call import Service
 from fastgate.observe import log
 from fastgate.observe import memory as shared_memory
-from fastgate.spend.drain import Drain
 from fastgate.store import Store, StoreError, StoreUnavailable, open_store
 
 if TYPE_CHECKING:
     from fastgate.channel import Message
-    from fastgate.spend.ledger import Posted
-    from fastgate.spend.rows import Entry
+    from fastgate.store.sealing import Sealer
 
 __all__ = ["main"]
 
@@ -59,29 +60,34 @@ class Control:
     def __init__(self, arguments: argparse.Namespace) -> None:
         memory = shared_memory.open(arguments.memory_fd, shared_memory.CONTROL)
         self.state = State(memory, Config())
-        self.budgets = Budgets(memory)
+        self.books: Books | None = None
+        """Of the store; None while it is not open."""
+        self._memory = memory
         self.configured = asyncio.Event()
         self.store_tried = asyncio.Event()
         """The database was opened, or can't be for now."""
-        self._refreshing: set[asyncio.Task[None]] = set()
         self.ended = asyncio.Event()
         self.orphaned = False
         """The supervisor is dead."""
         self.channel = LoopChannel(
             arguments.channel_fd, asyncio.get_running_loop(), self._on_message, self._on_closed
         )
+        self._notices = Notices(self._changed)
+        self._models = StoredModels(lambda: self.state.service, self.channel.send)
+        self._config_path = arguments.config
         self._reloader = Reloader(
             arguments.config,
             json.loads(arguments.overrides),
             arguments.exposed,
             memory.metrics(shared_memory.CONTROL),
-            self.channel.send,
+            self._models.publish,
         )
 
     def _on_message(self, message: Message) -> None:
         if message.kind == "snapshot":
             self.state.config = snapshots.decode(message.blob)
             self.state.version = message.fields["version"]
+            self._models.begin(self.state.config)
             self.channel.send("snapshot_applied", {"version": self.state.version})
             self.configured.set()
         elif message.kind == "workers":
@@ -102,7 +108,6 @@ class Control:
     async def keep_store(self, url: str) -> None:
         """Open the store as soon as it can be, and close it when cancelled. Nothing else waits."""
         store: Store | None = None
-        keeping: asyncio.Task[None] | None = None
         try:
             while store is None:
                 try:
@@ -115,65 +120,51 @@ class Control:
                     _log.error("no database: the management API is off", {"error": str(error)})
                     self.store_tried.set()
                     return
-            drain = Drain(
-                store,
-                journal_home(),
-                on_posted=self._on_posted,
-                priced=self.state.pricing.priced,
-                charged_here=self.budgets.is_of_this_run,
-            )
-            await self._recover(drain)
-            self.state.service = Service(store, lambda: self.state.config, self._changed)
+            sealer = await asyncio.to_thread(_sealer, self._config_path)
+            books = Books(store, self._memory, self.state.pricing, lambda: self.state.config)
+            await books.recover()
+            self.books = books
+            self.state.service = Service(store, lambda: self.state.config, self._changed, sealer)
+            self._models.request()
             self.store_tried.set()
-            keeping = asyncio.create_task(self.budgets.keep(store, lambda: self.state.config))
-            while True:
-                try:
-                    await drain.run()
-                except Exception:
-                    # Nothing is lost: what is not posted stays in the journals.
-                    _log.exception("spend can't be posted")
-                    await asyncio.sleep(_STORE_RETRY_S)
+            async with self._notices.listening(store):
+                await books.keep()
         finally:
-            self.state.service = None
-            if keeping is not None:
-                keeping.cancel()
-                await asyncio.wait([keeping])
+            self.state.service = self.books = None
             if store is not None:
                 await store.close()
 
-    async def _recover(self, drain: Drain) -> None:
-        """Post what earlier processes left, so that what keys have spent is known."""
-        try:
-            while await drain.step():
-                pass
-        except StoreUnavailable as error:
-            _log.warning("spend can't be posted yet", {"error": str(error)})
-
-    def _on_posted(self, posted: Posted, entries: list[Entry]) -> None:
-        self.budgets.on_posted(posted, entries)
-        metrics = self.state.memory.metrics(shared_memory.CONTROL)
-        metrics.counter("fastgate_spend_rows_total", outcome="new").add(posted.new)
-        metrics.counter("fastgate_spend_rows_total", outcome="adjusted").add(posted.adjusted)
-        metrics.counter("fastgate_spend_rows_total", outcome="known").add(posted.known)
-
     def _changed(self, kind: str, ids: list[str]) -> None:
         """Have every worker forget what it remembers of these."""
-        service = self.state.service
-        if service is not None:
-            task = asyncio.create_task(self.budgets.refresh(service.store, kind, ids))
-            self._refreshing.add(task)
-            task.add_done_callback(self._refreshing.discard)
+        if self.books is not None:
+            self.books.changed(kind, ids)
         self.channel.send("principals_changed", {"kind": kind, "ids": ids})
+        if kind in ("model", "all"):
+            self._models.request()
 
 
-def _database_url() -> str:
-    return os.environ.get("DATABASE_URL") or f"sqlite:///{home()}/fastgate.db"
+def _database_url(config: Config) -> str:
+    return (
+        os.environ.get("DATABASE_URL")
+        or config.spend.database_url
+        or f"sqlite:///{home()}/fastgate.db"
+    )
+
+
+def _sealer(config_path: str) -> Sealer | None:
+    """Return what seals secrets of the database; None: there is no secret, or no cryptography."""
+    try:
+        from fastgate.store.sealing import Sealer  # noqa: PLC0415  with the extra [sealing]
+    except ModuleNotFoundError:
+        return None
+    secret = storage_secret(config_path, os.environ)
+    return Sealer(secret) if secret else None
 
 
 async def _run(arguments: argparse.Namespace) -> None:
     control = Control(arguments)
     await control.configured.wait()
-    keeping = asyncio.create_task(control.keep_store(_database_url()))
+    keeping = asyncio.create_task(control.keep_store(_database_url(control.state.config)))
     # Whoever asks meanwhile waits in the socket's queue, and need not be told to come again.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(control.store_tried.wait(), _STORE_WAIT_S)

@@ -92,7 +92,7 @@ async def _call(route: Route, service: Service, request: web.Request) -> Any:
 
 def _gate(route: Route, caller: Caller) -> None:
     allowed = not caller.routes or any(_covers(name, route) for name in caller.routes)
-    if caller.role not in route.rule or not allowed:
+    if caller.standing not in route.rule or not allowed:
         raise AuthenticationError(
             "Authentication Error, Only proxy admin can be used to generate, delete, update info "
             f"for new keys/users/teams. Route={route.path}. Your role={caller.role}",

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fastgate.config import snapshot as snapshots
 from fastgate.errors import ConfigError
 from fastgate.processes import configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from fastgate.config.schema import Config
     from fastgate.observe.metrics import Registry
 
 __all__ = ["Reloader"]
@@ -28,13 +30,13 @@ class Reloader:
         overrides: Mapping[str, Any],
         exposed: bool,
         registry: Registry,
-        send: Callable[[str, Mapping[str, Any], bytes], None],
+        publish: Callable[[Config], Awaitable[None]],
     ) -> None:
         self._path = path
         self._overrides = overrides
         self._exposed = exposed
         self._registry = registry
-        self._send = send
+        self._publish = publish
         self._task: asyncio.Task[None] | None = None
         self._again = False
 
@@ -58,7 +60,7 @@ class Reloader:
             return
         for warning in warnings:
             _log.warning("configuration", warning)
-        self._send("snapshot", settings._asdict(), snapshot)
+        await self._publish(snapshots.decode(snapshot))
         self._count("ok")
 
     def _on_done(self, task: asyncio.Task[None]) -> None:

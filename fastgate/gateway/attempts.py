@@ -31,6 +31,7 @@ from fastgate.gateway.record import tokens_used
 from fastgate.gateway.relay import EVENTS
 from fastgate.gateway.respond import error_event, wrapped_error
 from fastgate.gateway.retry_budget import RetryBudget
+from fastgate.gateway.scrub import scrubbed
 
 if TYPE_CHECKING:
     from fastgate.gateway.context import Context
@@ -174,6 +175,8 @@ class Attempts:
         reader = connection.reader
         status = reader.status
         content = bytes(context.error_content or b"")[:ERROR_BODY_BYTES]
+        if context.target is not None:
+            content = scrubbed(content, context.target.deployment)
         context.error_content = None
         wait_s = decide.retry_after_s(
             reader.value(b"retry-after"), reader.value(b"retry-after-ms"), time()

@@ -34,6 +34,7 @@ cdef class Pipeline(Endings):
     cdef public Router router
     cdef public Peek peek
     cdef public object keys
+    cdef public object addresses
     cdef public unsigned long long epoch
     cdef public unsigned long long sequence
     cdef public long long max_wait_ns

@@ -91,14 +91,14 @@ class Pipeline(Endings):
         self.attempts = Attempts(self)
         self.epoch = epoch
         self.sequence = 0
+        self.addresses: Any = None
+        """Who may show a key; None: anybody."""
         self.max_wait_ns = 0
 
     # from downstream
 
     def on_head(self, context: Context) -> None:
-        """Stages endpoint and authenticate. Raises GatewayError, or leaves it as
-        `context.refusal`.
-        """
+        """Stages endpoint and authenticate: what goes wrong stands in `context.refusal`."""
         self.sequence += 1
         context.request_id = request_id(unix_ms(), self.epoch, self.sequence)
         context.snapshot = self.snapshot
@@ -138,6 +138,8 @@ class Pipeline(Endings):
         context.authenticated_ns = monotonic_ns()
 
     def _authenticate(self, context: Context) -> None:
+        if self.addresses is not None:
+            self.addresses.check(context.downstream.peer)
         digest = authenticate(context, context.downstream, self.keys)
         if digest is not None:
             self.keys.ask(digest, lambda error: self._on_key(context, error))

@@ -26,6 +26,7 @@ import uvloop
 from fastgate.channel import LoopChannel, Message
 from fastgate.config.schema import Deployment
 from fastgate.config.snapshot import Snapshot, decode
+from fastgate.gateway.addresses import Addresses
 from fastgate.gateway.book import Book
 from fastgate.gateway.catalog import Catalog, Target
 from fastgate.gateway.downstream import Downstream
@@ -118,9 +119,12 @@ class Worker(Shared):
         upstream = config.upstream
         self.resolver.ttl_s = upstream.dns_ttl_s
         pipeline = self.pipeline
+        pipeline.addresses = Addresses(config.allowed_ips) if config.allowed_ips else None
         pipeline.stall_ns = int(upstream.stall_timeout_s * 1e9)
         pipeline.ping_ns = int(upstream.ping_timeout_s * 1e9)
         pipeline.max_wait_ns = int(upstream.max_wait_s * 1e9)
+        if pipeline.book is not None:
+            pipeline.book.refuses_when_full = config.spend.journal_full == "refuse"
         self.control = self._control_target()
         self.rates.forget()
         catalog = Catalog(snapshot, self)
@@ -173,8 +177,15 @@ class Worker(Shared):
     def keep_books(self) -> None:
         """Put every request on record from now on."""
         epoch = self.memory.run << 32 | int.from_bytes(os.urandom(4))
-        spend = SpendJournal(journal_home(), epoch, call_in_loop=self.loop.call_soon_threadsafe)
-        self.pipeline.book = Book(spend, self.memory.budgets, self.recorder)
+        spend = SpendJournal(
+            journal_home(),
+            epoch,
+            call_in_loop=self.loop.call_soon_threadsafe,
+            segment_bytes=self.config.spend.segment_bytes,
+        )
+        book = Book(spend, self.memory.budgets, self.recorder)
+        book.refuses_when_full = self.config.spend.journal_full == "refuse"
+        self.pipeline.book = book
 
     # listeners
 

@@ -16,6 +16,8 @@ from fastgate.management.money import MAX_USD
 # The longest id or alias, and the longest list: far above real ones, far below what hurts.
 _TEXT_CHARS = 512
 MAX_IDS = 1000
+# LiteLLM's, of one bulk update.
+MAX_BULK = 500
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=_TEXT_CHARS)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -93,6 +95,12 @@ class KeyUpdate(KeyFields, kw_only=True):
     key: Text
     temp_budget_increase: Usd | UnsetType | None = UNSET
     temp_budget_expiry: datetime | UnsetType | None = UNSET
+
+
+class KeyUpdates(Body, kw_only=True):
+    """POST /key/bulk_update."""
+
+    keys: Annotated[list[KeyUpdate], msgspec.Meta(min_length=1, max_length=MAX_BULK)]
 
 
 class KeyRegenerate(KeyFields, kw_only=True):
@@ -245,6 +253,14 @@ class UserUpdate(UserFields, kw_only=True):
     user_id: Text | UnsetType = UNSET
 
 
+class UserUpdates(Body, kw_only=True):
+    """POST /user/bulk_update: `users`, or `user_updates` for `all_users`."""
+
+    users: Annotated[list[UserUpdate], msgspec.Meta(max_length=MAX_BULK)] = []
+    all_users: bool = False
+    user_updates: UserUpdate | None = None
+
+
 class UserIds(Body, kw_only=True):
     """POST /user/delete, /customer/delete, /customer/block, /customer/unblock."""
 
@@ -296,6 +312,64 @@ class OrganizationIds(Body, kw_only=True):
     """DELETE /organization/delete."""
 
     organization_ids: Ids
+
+
+OrganizationRole = Literal["org_admin", "internal_user", "internal_user_viewer"]
+
+
+class OrganizationMember(Body, kw_only=True):
+    """Of an organization: by id or by e-mail."""
+
+    role: OrganizationRole = "internal_user"
+    user_id: Text | UnsetType | None = UNSET
+    user_email: Text | UnsetType | None = UNSET
+
+
+class OrganizationMemberAdd(Body, kw_only=True):
+    """POST /organization/member_add."""
+
+    organization_id: Text
+    member: OrganizationMember | list[OrganizationMember]
+    max_budget_in_organization: Usd | UnsetType | None = UNSET
+
+
+class OrganizationMemberUpdate(Body, kw_only=True):
+    """PATCH /organization/member_update."""
+
+    organization_id: Text
+    user_id: Text | UnsetType | None = UNSET
+    user_email: Text | UnsetType | None = UNSET
+    role: OrganizationRole | None = None
+    max_budget_in_organization: Usd | UnsetType | None = UNSET
+
+
+class OrganizationMemberDelete(Body, kw_only=True):
+    """DELETE /organization/member_delete."""
+
+    organization_id: Text
+    user_id: Text | UnsetType | None = UNSET
+    user_email: Text | UnsetType | None = UNSET
+
+
+class TagFields(Budgeted, kw_only=True):
+    """POST /tag/new, /tag/update."""
+
+    name: Text
+    description: str | UnsetType | None = UNSET
+    models: Texts | UnsetType | None = UNSET
+    budget_id: Text | UnsetType | None = UNSET
+
+
+class TagName(Body, kw_only=True):
+    """POST /tag/delete."""
+
+    name: Text
+
+
+class TagNames(Body, kw_only=True):
+    """POST /tag/info."""
+
+    names: Ids
 
 
 class ModelFields(Body, kw_only=True):

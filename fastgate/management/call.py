@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from fastgate.config.schema import Config
     from fastgate.store import Row, Store
+    from fastgate.store.sealing import Sealer
 
 __all__ = ["MASTER", "Call", "Caller", "Invalid", "Service", "digest_of", "identify"]
 
@@ -53,6 +54,12 @@ class Caller(NamedTuple):
         return self.role == "proxy_admin"
 
     @property
+    def standing(self) -> str:
+        """Whose column of the table of routes is theirs: a user's who leads a team, or the role."""
+        leads = self.role == "internal_user" and "admin" in self.teams.values()
+        return "team_admin" if leads else self.role
+
+    @property
     def sees_all(self) -> bool:
         return self.role in ("proxy_admin", "proxy_admin_viewer")
 
@@ -67,6 +74,16 @@ class Caller(NamedTuple):
             or (self.user_id is not None and key["user_id"] == self.user_id)
             or self.teams.get(key["team_id"]) == "admin"
         )
+
+    def may_hold_key(self, key: Row) -> bool:
+        """May the caller know the secret of this key? Who shows a key is its user: a team's admin
+        with a member's key would be that member everywhere.
+        """
+        if self.is_admin:
+            return True
+        # A key for some things must not become one for more.
+        within = not self.routes or key["key_hash"] == self.key_hash
+        return within and (key["user_id"] is None or self.owns(key))
 
     def may_change_key(self, key: Row) -> bool:
         if self.is_admin:
@@ -97,6 +114,8 @@ class Service(NamedTuple):
     config: Callable[[], Config]
     changed: Callable[[str, list[str]], None]
     """Told after each change: what kind of thing (`key`, `team`, ...), and which ids."""
+    sealer: Sealer | None = None
+    """Seals secrets before they are stored; None: they are refused."""
 
 
 class Call:

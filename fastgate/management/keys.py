@@ -14,12 +14,13 @@ from fastgate.management.paging import page_of
 from fastgate.store import Conflict
 
 if TYPE_CHECKING:
+    from fastgate.management.bodies import KeyUpdate
     from fastgate.management.call import Call
     from fastgate.store import Row, Store
 
 __all__ = [
     *("block", "delete", "generate", "health", "info", "info_many", "list_keys", "make_key"),
-    *("regenerate", "reset_spend", "unblock", "update"),
+    *("regenerate", "reset_spend", "unblock", "update", "update_one"),
 ]
 
 # For an admin to give; a key's owner and a team's admin get them refused, not passed over.
@@ -122,10 +123,14 @@ async def _check_new(call: Call, given: dict[str, Any]) -> None:
             raise call.refuse("Only a team's admin can make keys for it")
         ceiling = await call.one("teams", "team_id", team_id)
     else:
-        if given.setdefault("user_id", caller.user_id) != caller.user_id:
-            raise call.refuse("Only proxy admin can make keys for others")
+        given.setdefault("user_id", caller.user_id)
         ceiling = await call.one("users", "user_id", need(caller.user_id, "a user"))
+    if given.get("user_id") not in (None, caller.user_id):
+        # Whoever shows it would be that user everywhere: one who leads other teams, or an admin.
+        raise call.refuse("Only proxy admin can make keys for others")
     _refuse_fields(call, given, _ADMIN_FIELDS)
+    if caller.routes:
+        given["allowed_routes"] = list(caller.routes)
     for_new = dict.fromkeys([*_CEILINGS, "models"]) | given
     _check_ceiling(call, for_new, ceiling, absent_is_none=False)
 
@@ -180,9 +185,14 @@ async def _key(call: Call, store: Store, key: str) -> Row:
 
 async def update(call: Call) -> Any:
     """Change a key."""
-    given = call.body.given("key")
+    return await update_one(call, call.body)
+
+
+async def update_one(call: Call, body: KeyUpdate) -> dict[str, Any]:
+    """Change the key that `body` names."""
+    given = body.given("key")
     async with call.store.transaction() as store:
-        row = await _key(call, store, call.body.key)
+        row = await _key(call, store, body.key)
         _check_change(call, given, row)
         await _check_references(store, given)
         try:
@@ -197,7 +207,7 @@ async def update(call: Call) -> Any:
             raise _taken(given.get("key_alias")) from None
     assert changed is not None
     call.changed("key", [row["key_hash"]])
-    return {"key": call.body.key, **key_object(changed)}
+    return {"key": body.key, **key_object(changed)}
 
 
 async def regenerate(call: Call) -> Any:
@@ -216,6 +226,8 @@ async def regenerate(call: Call) -> Any:
     async with call.store.transaction() as store:
         row = await _key(call, store, need(asked, "key"))
         _check_change(call, given, row)
+        if not call.caller.may_hold_key(row):
+            raise call.refuse("Only proxy admin can make a new secret for the key of another")
         await _check_references(store, given)
         old = row["key_hash"]
         values = {**_columns(call, given), "key_hash": token, "key_name": f"sk-...{key[-4:]}"}

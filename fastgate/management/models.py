@@ -1,15 +1,18 @@
 """Deployments: those of the configuration, and those that were added here.
 
-A literal secret is refused: the database would hold it in clear. `os.environ/NAME` names one that
-stands in the environment.
+A literal secret is sealed before it is stored (fastgate/store/sealing.py), or refused where nothing
+can seal it. `os.environ/NAME` names one that stands in the environment. Neither is ever shown.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from fastgate.errors import BadRequest, NotFound
+from fastgate.config.added import read_added
+from fastgate.errors import BadRequest, ConfigError, NotFound
 from fastgate.management import rows
 from fastgate.management.call import need
 from fastgate.store import Conflict
@@ -18,39 +21,106 @@ if TYPE_CHECKING:
     from fastgate.config.schema import Deployment
     from fastgate.management.call import Call
     from fastgate.store import Row
+    from fastgate.store.sealing import Sealer
 
-__all__ = ["change", "delete", "groups", "info", "new", "update"]
+__all__ = ["change", "delete", "groups", "info", "new", "opened", "update"]
 
-_SECRET = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
+_SECRET = re.compile(r"key|secret|token|password|credential|auth", re.IGNORECASE)
 # Names that fit the pattern and hold no secret.
 _PLAIN = re.compile(r"cost|max_|tokens|_id$")
+_SEALED = "sealed:"
 
 
-def _check(params: dict[str, Any]) -> None:
-    if not isinstance(params.get("model"), str) or not params["model"]:
-        raise BadRequest("expected litellm_params.model, got none", param="litellm_params")
-    for name, value in params.items():
-        secret = _SECRET.search(name) and not _PLAIN.search(name)
-        named = isinstance(value, str) and value.startswith("os.environ/")
-        if secret and value and not named:
+def _is_secret(name: str, value: Any) -> bool:
+    named = isinstance(value, str) and value.startswith(("os.environ/", _SEALED))
+    return bool(value) and not named and bool(_SECRET.search(name) and not _PLAIN.search(name))
+
+
+def _sealed(params: dict[str, Any], model_id: str, sealer: Sealer | None) -> dict[str, Any]:
+    """Return `params` as they are stored. Raises BadRequest."""
+
+    def seal(name: str, value: Any, where: str) -> Any:
+        if isinstance(value, str) and value.startswith(_SEALED):
             raise BadRequest(
-                f"litellm_params.{name[:40]}: expected os.environ/NAME, got a literal secret: put "
-                "it into the environment of fastgate, since the database keeps this text in clear",
+                f"litellm_params.{where[:60]}: expected the secret itself", param="litellm_params"
+            )
+        if not _is_secret(name, value):
+            return value
+        if sealer is None or not isinstance(value, str):
+            raise BadRequest(
+                f"litellm_params.{where[:60]}: expected os.environ/NAME, got a literal secret: "
+                "sealing it needs pip install fastgate[sealing], and LITELLM_SALT_KEY or a master "
+                "key",
                 param="litellm_params",
             )
+        return sealer.seal(value, f"{model_id}/{where}")
+
+    found = {name: seal(name, value, name) for name, value in params.items()}
+    headers = params.get("extra_headers")
+    if isinstance(headers, dict):
+        found["extra_headers"] = {
+            name: seal(name, value, f"extra_headers.{name}") for name, value in headers.items()
+        }
+    return found
+
+
+def opened(row: Row, sealer: Sealer | None) -> dict[str, Any]:
+    """Return the entry of `model_list` that a row stands for. Raises ValueError: a secret of it
+    can't be opened.
+    """
+
+    def unseal(value: Any, where: str) -> Any:
+        if not (isinstance(value, str) and value.startswith(_SEALED)):
+            return value
+        if sealer is None:
+            raise ValueError(
+                f"litellm_params.{where} is sealed: opening it needs pip install "
+                "fastgate[sealing], and the LITELLM_SALT_KEY or master key it was sealed under"
+            )
+        return sealer.open(value, f"{row['model_id']}/{where}")
+
+    params = {name: unseal(value, name) for name, value in row["litellm_params"].items()}
+    headers = params.get("extra_headers")
+    if isinstance(headers, dict):
+        params["extra_headers"] = {
+            name: unseal(value, f"extra_headers.{name}") for name, value in headers.items()
+        }
+    return {
+        "model_name": row["model_name"],
+        "litellm_params": params,
+        "model_info": {**row["model_info"], "id": row["model_id"]},
+    }
+
+
+async def _check(call: Call, row: Row) -> None:
+    """See that a deployment can be made of the row. Raises BadRequest."""
+    if any(each.id == row["model_id"] and not each.stored for each in _configured_all(call)):
+        raise rows.conflict(f"the configuration file has a model with id {row['model_id']}")
+    try:
+        entry = opened(row, call.service.sealer)
+        await asyncio.to_thread(read_added, entry, os.environ)
+    except ConfigError as error:
+        raise BadRequest("; ".join(map(repr, error.faults)), param="litellm_params") from None
+    except ValueError as error:
+        raise BadRequest(str(error), param="litellm_params") from None
+
+
+def _configured_all(call: Call) -> list[Deployment]:
+    return call.service.config().deployments
 
 
 async def new(call: Call) -> Any:
     """Add a deployment to a model group."""
     body = call.body
-    params, info_ = body.litellm_params or {}, body.model_info or {}
-    _check(params)
+    info_ = body.model_info or {}
+    model_id = str(info_.get("id") or rows.new_id())
     values = {
-        "model_id": str(info_.get("id") or rows.new_id()),
+        "model_id": model_id,
         "model_name": need(body.model_name or None, "model_name"),
-        "litellm_params": params,
+        "litellm_params": _sealed(body.litellm_params or {}, model_id, call.service.sealer),
         "model_info": info_,
     }
+    await _check(call, values)
     async with call.store.transaction() as store:
         try:
             row = await rows.insert(store, call, "models", values)
@@ -74,13 +144,13 @@ async def _update(call: Call, model_id: str) -> dict[str, Any]:
     body = call.body
     async with call.store.transaction() as store:
         row = await call.one("models", "model_id", need(model_id, "model_info.id"), lock=store)
-        params = {**row["litellm_params"], **(body.litellm_params or {})}
-        _check(params)
+        changes = _sealed(body.litellm_params or {}, model_id, call.service.sealer)
         values = {
-            "litellm_params": params,
+            "litellm_params": {**row["litellm_params"], **changes},
             "model_info": {**row["model_info"], **(body.model_info or {})},
             "model_name": body.model_name or row["model_name"],
         }
+        await _check(call, {**values, "model_id": model_id})
         changed = await rows.update(store, call, "models", {"model_id": model_id}, values)
     assert changed is not None
     call.changed("model", [model_id])
@@ -101,7 +171,8 @@ async def info(call: Call) -> Any:
     """List deployments, without their secrets."""
     stored = await call.store.fetch("SELECT * FROM models ORDER BY created_at, model_id")
     ids = {row["model_id"] for row in stored}
-    listed = [_configured(each) for each in call.service.config().deployments if each.id not in ids]
+    own = (each for each in _configured_all(call) if each.id not in ids and not each.stored)
+    listed = [_configured(each) for each in own]
     listed += [_stored(row) for row in stored]
     asked = call.query.litellm_model_id
     if asked is not None:
@@ -140,7 +211,7 @@ def _stored(row: Row) -> dict[str, Any]:
 async def groups(call: Call) -> Any:
     """List model groups with what is known of each."""
     found: dict[str, dict[str, Any]] = {}
-    for each in call.service.config().deployments:
+    for each in _configured_all(call):
         if call.query.model_group not in (None, each.group):
             continue
         group = found.setdefault(

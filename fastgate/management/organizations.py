@@ -24,7 +24,16 @@ async def _shown(call: Call, row: Row) -> dict[str, Any]:
         "SELECT team_id, team_alias FROM teams WHERE organization_id = $1 ORDER BY team_id",
         row["organization_id"],
     )
-    return {**rows.shown(row), "litellm_budget_table": budget, "teams": teams}
+    members = await call.store.fetch(
+        "SELECT * FROM organization_members WHERE organization_id = $1 ORDER BY user_id",
+        row["organization_id"],
+    )
+    return {
+        **rows.shown(row),
+        "litellm_budget_table": budget,
+        "teams": teams,
+        "members": [rows.shown(member) for member in members],
+    }
 
 
 def _values(call: Call, budget_id: str | None) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """THE TABLE: every route of the API, who may ask it, what it takes, what answers.
 
-A role that a rule does not name is refused. ANY: whatever it asks about. OWN: only what is the
-caller's, which the handler checks object by object. What a team's admin or a key's owner may do
-follows from OWN: they are users to whom an object belongs.
+A standing (`Caller.standing`) that a rule does not name is refused. ANY: whatever it asks about.
+OWN: only what is the caller's, which the handler checks object by object.
 """
 
 from __future__ import annotations
@@ -14,24 +13,28 @@ from typing import Any, NamedTuple
 from fastgate.management import (
     activity,
     budgets,
+    bulk,
     customers,
     keys,
+    members,
     models,
     organizations,
     spend,
+    tags,
     teams,
     users,
 )
 from fastgate.management import bodies as b
 from fastgate.management import paging as p
 
-__all__ = ["ANY", "OWN", "ROLES", "ROUTES", "Route"]
+__all__ = ["ANY", "OWN", "ROUTES", "STANDINGS", "Route"]
 
 ANY, OWN = "any", "own"
 
-ROLES = (
+STANDINGS = (
     "proxy_admin",
     "proxy_admin_viewer",
+    "team_admin",
     "internal_user",
     "internal_user_viewer",
     "key_owner",
@@ -41,10 +44,11 @@ Rule = Mapping[str, str]
 
 ADMIN: Rule = MappingProxyType({"proxy_admin": ANY})
 READ: Rule = MappingProxyType({**ADMIN, "proxy_admin_viewer": ANY})
-WRITE_OWN: Rule = MappingProxyType({**ADMIN, "internal_user": OWN})
-READ_OWN: Rule = MappingProxyType({**READ, "internal_user": OWN, "internal_user_viewer": OWN})
+LEAD: Rule = MappingProxyType({**ADMIN, "team_admin": OWN})
+WRITE_OWN: Rule = MappingProxyType({**LEAD, "internal_user": OWN})
+READ_OWN: Rule = MappingProxyType({**READ, **WRITE_OWN, "internal_user_viewer": OWN})
 KEY_OWN: Rule = MappingProxyType({**READ_OWN, "key_owner": OWN})
-ALL: Rule = MappingProxyType(dict.fromkeys(ROLES, ANY))
+ALL: Rule = MappingProxyType(dict.fromkeys(STANDINGS, ANY))
 
 
 class Route(NamedTuple):
@@ -73,6 +77,7 @@ def _customers(prefix: str) -> tuple[Route, ...]:
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/key/generate", WRITE_OWN, keys.generate, b.KeyGenerate),
     Route("POST", "/key/update", WRITE_OWN, keys.update, b.KeyUpdate),
+    Route("POST", "/key/bulk_update", WRITE_OWN, bulk.update_keys, b.KeyUpdates),
     Route("POST", "/key/delete", WRITE_OWN, keys.delete, b.KeyDelete),
     Route("POST", "/key/block", WRITE_OWN, keys.block, b.Key),
     Route("POST", "/key/unblock", WRITE_OWN, keys.unblock, b.Key),
@@ -84,13 +89,13 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v2/key/info", KEY_OWN, keys.info_many, b.Keys),
     Route("GET", "/key/list", READ_OWN, keys.list_keys, None, p.KeyList),
     Route("POST", "/team/new", ADMIN, teams.new, b.TeamNew),
-    Route("POST", "/team/update", WRITE_OWN, teams.update, b.TeamUpdate),
+    Route("POST", "/team/update", LEAD, teams.update, b.TeamUpdate),
     Route("POST", "/team/delete", ADMIN, teams.delete, b.TeamIds),
     Route("POST", "/team/block", ADMIN, teams.block, b.Team),
     Route("POST", "/team/unblock", ADMIN, teams.unblock, b.Team),
-    Route("POST", "/team/member_add", WRITE_OWN, teams.add_members, b.MemberAdd),
-    Route("POST", "/team/member_update", WRITE_OWN, teams.change_member, b.MemberUpdate),
-    Route("POST", "/team/member_delete", WRITE_OWN, teams.remove_member, b.MemberDelete),
+    Route("POST", "/team/member_add", LEAD, teams.add_members, b.MemberAdd),
+    Route("POST", "/team/member_update", LEAD, teams.change_member, b.MemberUpdate),
+    Route("POST", "/team/member_delete", LEAD, teams.remove_member, b.MemberDelete),
     Route("POST", "/team/model/add", ADMIN, teams.add_models, b.TeamModels),
     Route("POST", "/team/model/delete", ADMIN, teams.delete_models, b.TeamModels),
     Route("GET", "/team/info", KEY_OWN, teams.info, None, p.TeamQuery),
@@ -99,6 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/team/daily/activity", READ_OWN, activity.of_teams, None, p.ActivityQuery),
     Route("POST", "/user/new", ADMIN, users.new, b.UserNew),
     Route("POST", "/user/update", WRITE_OWN, users.update, b.UserUpdate),
+    Route("POST", "/user/bulk_update", ADMIN, bulk.update_users, b.UserUpdates),
     Route("POST", "/user/delete", ADMIN, users.delete, b.UserIds),
     Route("GET", "/user/info", READ_OWN, users.info, None, p.UserQuery),
     Route("GET", "/user/list", READ, users.list_users, None, p.UserList),
@@ -116,6 +122,18 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/organization/delete", ADMIN, organizations.delete, b.OrganizationIds),
     Route("GET", "/organization/info", READ, organizations.info, None, p.OrganizationQuery),
     Route("GET", "/organization/list", READ, organizations.list_organizations),
+    Route("POST", "/organization/member_add", ADMIN, members.add, b.OrganizationMemberAdd),
+    Route(
+        "PATCH", "/organization/member_update", ADMIN, members.change, b.OrganizationMemberUpdate
+    ),
+    Route(
+        "DELETE", "/organization/member_delete", ADMIN, members.remove, b.OrganizationMemberDelete
+    ),
+    Route("POST", "/tag/new", ADMIN, tags.new, b.TagFields),
+    Route("POST", "/tag/update", ADMIN, tags.update, b.TagFields),
+    Route("POST", "/tag/delete", ADMIN, tags.delete, b.TagName),
+    Route("POST", "/tag/info", READ, tags.info, b.TagNames),
+    Route("GET", "/tag/list", READ, tags.list_tags),
     Route("POST", "/model/new", ADMIN, models.new, b.ModelFields),
     Route("POST", "/model/update", ADMIN, models.update, b.ModelFields),
     Route("PATCH", "/model/{model_id}/update", ADMIN, models.change, b.ModelFields),

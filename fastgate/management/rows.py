@@ -171,7 +171,27 @@ def one_of(column: str, values: Iterable[Any], first: int = 1) -> tuple[str, lis
     return f"{column} IN ({holders})", bound
 
 
-_KEYS = {"virtual_keys": "key_hash", "organizations": "organization_id", "team_members": "user_id"}
+_KEYS = {
+    "virtual_keys": "key_hash",
+    "organizations": "organization_id",
+    "team_members": "user_id",
+    "organization_members": "user_id",
+}
+
+
+_KINDS = {
+    "virtual_keys": "key",
+    "teams": "team",
+    "team_members": "team",
+    "users": "user",
+    "organizations": "organization",
+    "organization_members": "organization",
+    "budgets": "budget",
+    "customers": "customer",
+    "tags": "tag",
+    "models": "model",
+}
+"""What workers are told has changed, by the table."""
 
 
 def _id_of(table: str, row: Row) -> str:
@@ -188,7 +208,7 @@ async def audit(
     before: Row | None,
     after: Row | None,
 ) -> None:
-    """Write down who changed what: only what differs, and no secrets."""
+    """Write down who changed what: only what differs, and no secrets; and tell other gateways."""
     old, new = _plain(before), _plain(after)
     if before is not None and after is not None:
         differing = [name for name in new if new[name] != old.get(name)]
@@ -207,6 +227,9 @@ async def audit(
         old,
         new,
     )
+    kind = _KINDS[table]
+    for changed in {_id_of(table, row) for row in (before, after) if row is not None}:
+        await store.notify(kind, changed)
 
 
 def _plain(row: Row | None) -> dict[str, Any]:

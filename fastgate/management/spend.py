@@ -74,7 +74,8 @@ def _rows_where(call: Call) -> tuple[list[str], list[object]]:
         led = [team for team, role in caller.teams.items() if role == "admin"]
         in_led, teams = rows.one_of("team_id", led, len(values) + 3)
         own = len(values) + 1
-        values.extend([caller.user_id or "", caller.key_hash, *teams])
+        # A key without a user: rows without one are not its own.
+        values.extend([caller.user_id or caller.key_hash, caller.key_hash, *teams])
         where.append(f"(user_id = ${own} OR key_hash = ${own + 1} OR {in_led})")
     return where, values
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("add_members", "add_models", "block", "change_member", "delete", "delete_models", "info"),
-    *("list_pages", "list_teams", "new", "remove_member", "unblock", "update"),
+    *("list_pages", "list_teams", "new", "remove_member", "unblock", "update", "user_id_of"),
 ]
 
 # What a team's admin may change of it.
@@ -191,7 +191,7 @@ async def list_pages(call: Call) -> Any:
 # members
 
 
-async def _user_id(store: Store, call: Call, member: Any) -> str:
+async def user_id_of(store: Store, call: Call, member: Any) -> str:
     """Return the id of the user that a body names; who isn't there yet is made."""
     if member.user_id:
         user = await store.fetch_one("SELECT * FROM users WHERE user_id = $1", member.user_id)
@@ -215,7 +215,7 @@ async def _user_id(store: Store, call: Call, member: Any) -> str:
 async def _add(
     store: Store, call: Call, team: Row, member: Member, given: dict[str, Any]
 ) -> tuple[str, Row]:
-    user_id = await _user_id(store, call, member)
+    user_id = await user_id_of(store, call, member)
     values = {
         "team_id": team["team_id"],
         "user_id": user_id,
@@ -251,9 +251,17 @@ async def add_members(call: Call) -> Any:
     call.changed("team", [body.team_id])
     return {
         **shown,
-        "updated_users": [rows.shown(user) for user in users],
+        "updated_users": [_seen(call, user) for user in users],
         "updated_team_memberships": [rows.shown(row) for _, row in added],
     }
+
+
+def _seen(call: Call, user: Row) -> dict[str, Any]:
+    """Return of a user what the caller may see: who leads a team may add anybody to it."""
+    shown = rows.shown(user)
+    if call.caller.may_see_user(user["user_id"]):
+        return shown
+    return {name: shown[name] for name in ("user_id", "user_email")}
 
 
 async def _member(store: Store, call: Call) -> Row:

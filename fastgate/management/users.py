@@ -12,9 +12,10 @@ from fastgate.management.paging import page_of
 from fastgate.store import Conflict
 
 if TYPE_CHECKING:
+    from fastgate.management.bodies import UserUpdate
     from fastgate.management.call import Call
 
-__all__ = ["delete", "info", "list_users", "new", "update"]
+__all__ = ["delete", "info", "list_users", "new", "update", "update_one"]
 
 # What users may change of themselves.
 _OWN_FIELDS = {"user_alias", "metadata"}
@@ -47,12 +48,16 @@ async def new(call: Call) -> Any:
 
 async def update(call: Call) -> Any:
     """Change a user: an admin any, others what is harmless of themselves."""
-    given = call.body.given("user_id")
-    user_id = call.body.user_id
+    return await update_one(call, call.body, call.body.user_id or None)
+
+
+async def update_one(call: Call, body: UserUpdate, user_id: str | None) -> dict[str, Any]:
+    """Change a user as `body` says: the one with this id, else with its e-mail address."""
+    given = body.given("user_id")
     async with call.store.transaction() as store:
-        if not user_id and call.body.user_email:
+        if not user_id and body.user_email:
             found = await store.fetch_one(
-                "SELECT user_id FROM users WHERE user_email = $1", call.body.user_email
+                "SELECT user_id FROM users WHERE user_email = $1", body.user_email
             )
             user_id = found["user_id"] if found else None
         user_id = need(user_id, "user_id")

@@ -19,7 +19,9 @@ from fastgate.errors import ConfigError, Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Settings", "cores", "load", "load_apart", "parse", "refuse_open"]
+    from fastgate.config.schema import Config
+
+__all__ = ["Settings", "cores", "load", "load_apart", "parse", "refuse_open", "settings_of"]
 
 _CGROUP_CPU_MAX = "/sys/fs/cgroup/cpu.max"
 
@@ -66,19 +68,26 @@ def load(path: str, overrides: Mapping[str, Any]) -> list[Message]:
         server=msgspec.structs.replace(config.server, **given),
         log=msgspec.structs.replace(config.log, level=level),
     )
-    server = msgspec.to_builtins(config.server)
-    settings = Settings(
-        locked=bool(server.pop("master_key_hash")),
-        server=server,
-        drain_grace_s=config.limits.drain_grace_s,
-        hasten_grace_s=config.limits.hasten_grace_s,
-        log_level=level,
-    )
+    settings = settings_of(config)
     warnings = [
         Message("warning", {"path": fault.path, "message": fault.message}, b"")
         for fault in loaded.report.warnings
     ]
     return [*warnings, Message("snapshot", settings._asdict(), encode_snapshot(config))]
+
+
+def settings_of(config: Config) -> Settings:
+    """Return what the supervisor needs to know of `config`."""
+    import msgspec  # noqa: PLC0415  see load
+
+    server = msgspec.to_builtins(config.server)
+    return Settings(
+        locked=bool(server.pop("master_key_hash")),
+        server=server,
+        drain_grace_s=config.limits.drain_grace_s,
+        hasten_grace_s=config.limits.hasten_grace_s,
+        log_level=config.log.level,
+    )
 
 
 def load_apart(path: str, overrides: Mapping[str, Any]) -> list[Message]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
 __all__ = ["Conflict", "Row", "Store", "StoreError", "StoreUnavailable", "open_store"]
@@ -59,6 +59,18 @@ class Store(Protocol):
         time: others wait here.
         """
 
+    async def notify(self, kind: str, changed_id: str) -> None:
+        """Tell the other gateways on this database that something changed; in a transaction, when
+        that commits. On SQLite there are none.
+        """
+
+    async def listen(
+        self, on_notice: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
+        """Call `on_notice(kind, id)` for what others tell, and `on_gap()` whenever some of it may
+        have been missed; until cancelled. Returns at once when nothing will ever come.
+        """
+
     async def close(self) -> None:
         """Close all connections. The store is of no use afterwards."""
 
@@ -78,7 +90,9 @@ async def open_store(url: str) -> Store:
         from fastgate.store import postgresql  # noqa: PLC0415  with the extra [postgres]
 
         return await postgresql.open_postgresql(url)
+    # Without `://` what comes first may be a password.
+    got = f"got {scheme[:20]}://" if rest and scheme.isalnum() else "got no SCHEME://"
     raise StoreError(
         "the database's URL: expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME, "
-        f"got one that begins with {scheme[:20]!r}"
+        f"{got}..."
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,10 +23,14 @@ except ModuleNotFoundError:
         "the database's URL is PostgreSQL's: its driver is missing, pip install fastgate[postgres]"
     ) from None
 
+from fastgate.store.listening import CHANNEL, listen
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 __all__ = ["open_postgresql"]
+
+_log = logging.getLogger("fastgate.store")
 
 # Connections: the drain, and a few people at the management API.
 _POOL = 8
@@ -52,37 +59,46 @@ _PASSING = (
 
 async def open_postgresql(url: str) -> Store:
     """Open a pool, and migrate."""
+    try:
+        store = await _open(url)
+        try:
+            with _our_errors():
+                await _migrate(store.pool)
+        except BaseException:
+            await store.close()
+            raise
+    except ValueError:
+        # Its text quotes the URL, or the password for a port.
+        raise StoreError(
+            "PostgreSQL's URL: expected postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=VALUE "
+            "with every : / ? # [ ] @ % of user and password as %XX"
+        ) from None
+    return store
+
+
+async def _open(url: str) -> _Postgresql:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     settings = {"timezone": "UTC", "application_name": "fastgate"}
     if "schema" in options:
         settings["search_path"] = options.pop("schema")
     query = urlencode({name: options[name] for name in options if name not in _PRISMA_OPTIONS})
-    try:
-        pool = asyncpg.create_pool(
-            urlunsplit(parts._replace(query=query)),
-            # None is kept open for its own sake: a server that is away is not asked for again and
-            # again, but when somebody wants something.
-            min_size=0,
-            max_size=_POOL,
-            command_timeout=_TIMEOUT_S,
-            timeout=_TIMEOUT_S,
-            init=_prepare,
-            server_settings=settings,
-            # Behind PgBouncer in transaction mode a prepared statement may be another's.
-            statement_cache_size=0 if options.get("pgbouncer") == "true" else 256,
-        )
-        with _our_errors():
-            await pool
-    except ValueError as error:
-        raise StoreError(f"PostgreSQL's URL: {error}") from None
-    try:
-        with _our_errors():
-            await _migrate(pool)
-    except BaseException:
-        await pool.close()
-        raise
-    return _Postgresql(pool)
+    url = urlunsplit(parts._replace(query=query))
+    how = {"command_timeout": _TIMEOUT_S, "timeout": _TIMEOUT_S, "server_settings": settings}
+    pool = asyncpg.create_pool(
+        url,
+        # None is kept open for its own sake: a server that is away is not asked for again and
+        # again, but when somebody wants something.
+        min_size=0,
+        max_size=_POOL,
+        init=_prepare,
+        # Behind PgBouncer in transaction mode a prepared statement may be another's.
+        statement_cache_size=0 if options.get("pgbouncer") == "true" else 256,
+        **how,
+    )
+    with _our_errors():
+        await pool
+    return _Postgresql(pool, url, how, options.get("pgbouncer") == "true")
 
 
 async def _prepare(connection: Any) -> None:
@@ -121,8 +137,10 @@ class _Statements:
 
     dialect = "postgresql"
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, origin: str) -> None:
         self._driver = driver
+        self._origin = origin
+        """This gateway, for others to know its notices by."""
 
     async def fetch(self, sql: str, *values: Any) -> list[Row]:
         with _our_errors():
@@ -145,6 +163,9 @@ class _Statements:
             # In one implicit transaction, which asyncpg promises.
             await self._driver.executemany(sql, rows)
 
+    async def notify(self, kind: str, changed_id: str) -> None:
+        await self.fetch("SELECT pg_notify($1, $2)", CHANNEL, f"{self._origin} {kind} {changed_id}")
+
 
 class _Transaction(_Statements):
     """Inside BEGIN and COMMIT."""
@@ -153,12 +174,25 @@ class _Transaction(_Statements):
     async def transaction(self) -> AsyncIterator[Store]:
         yield self
 
+    async def listen(
+        self, on_notice: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
+        raise StoreError("a transaction hears nothing: listen on the store")
+
     async def close(self) -> None:
         raise StoreError("a transaction is ended by leaving its context")
 
 
 class _Postgresql(_Statements):
-    """The store."""
+    """The store. `options` are those of its connections."""
+
+    def __init__(self, driver: Any, url: str, options: dict[str, Any], pooled: bool) -> None:
+        super().__init__(driver, secrets.token_hex(8))
+        self.pool = driver
+        self._url = url
+        self._options = options
+        self._pooled = pooled
+        """By PgBouncer."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
@@ -166,10 +200,27 @@ class _Postgresql(_Statements):
             with _our_errors():
                 connection = await stack.enter_async_context(self._driver.acquire())
                 await stack.enter_async_context(connection.transaction())
-            yield _Transaction(connection)
+            yield _Transaction(connection, self._origin)
             with _our_errors():
                 # COMMIT: what was deferred may fail only now.
                 await stack.aclose()
+
+    async def listen(
+        self, on_notice: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
+        # PgBouncer in transaction mode passes no notices on; LiteLLM's word for the way past it.
+        direct = os.environ.get("DIRECT_URL") if self._pooled else self._url
+        if not direct:
+            _log.warning(
+                "changes of other gateways are not heard",
+                {"error": "pgbouncer=true: set DIRECT_URL to the server itself"},
+            )
+            return
+
+        def connect() -> Any:
+            return asyncpg.connect(direct, **self._options)
+
+        await listen(connect, self._origin, on_notice, on_gap)
 
     async def close(self) -> None:
         await self._driver.close()
@@ -193,5 +244,8 @@ class _our_errors:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, ValueError):
+        # asyncpg's DataError and ClientConfigurationError quote the value that does not fit.
+        return type(error).__name__
     message = getattr(error, "message", None) or getattr(error, "strerror", None)
     return str(message or type(error).__name__)

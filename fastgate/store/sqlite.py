@@ -21,7 +21,7 @@ import orjson
 from fastgate.store import Conflict, Row, Store, StoreError, StoreUnavailable, migrating
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 __all__ = ["open_sqlite"]
 
@@ -135,7 +135,19 @@ def _bound(value: Any) -> Any:
     return value
 
 
-class _Statements:
+class _Alone:
+    """A file has one machine, whose control tells its own workers what changed."""
+
+    async def notify(self, kind: str, changed_id: str) -> None:
+        """Nobody else is there."""
+
+    async def listen(
+        self, on_notice: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
+        """Nothing will come."""
+
+
+class _Statements(_Alone):
     """Statements on one connection; SQLite's errors in our words."""
 
     dialect = "sqlite"
@@ -183,7 +195,7 @@ class _Transaction(_Statements):
         raise StoreError("a transaction is ended by leaving its context")
 
 
-class _Sqlite:
+class _Sqlite(_Alone):
     """The store: reads on one connection, everything else on the other, one at a time."""
 
     dialect = "sqlite"

@@ -21,7 +21,7 @@ from tests.ledger.troubles import at_parts, kill_loop, killed
 pytestmark = pytest.mark.timeout(120)
 
 REQUESTS = 3_000
-KILLS = 40
+KILLS = 16
 AWAY_S = 2.0
 CONTROL_AWAY_S = 3.0
 
@@ -87,7 +87,7 @@ async def test_kills_at_any_moment(tmp_path: Path) -> None:
 async def test_sabotage_is_found(tmp_path: Path, sabotage: str, wrong: tuple[str, str]) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     with stand(tmp_path, url, workers=4, hooks=f"impatient,{sabotage}") as running:
-        await kill_loop(running, running.load(seed=3), 20, seed=3)
+        await kill_loop(running, running.load(seed=3), 12, seed=3)
         checked = await running.check()
     found = {finding.partition(" | ")[0] for finding in checked.findings}
     assert set(wrong) <= found

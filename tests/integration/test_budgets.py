@@ -82,6 +82,14 @@ class Api:
         return found
 
 
+@pytest.fixture
+def limited(gateway: Callable[..., Gateway], start_engine: Callable[..., Engine]) -> Api:
+    """A gateway with a budget of its own, for all keys together."""
+    settings = config(start_engine("--models", "*"))
+    settings["litellm_settings"] = {"max_budget": 3 * COST_USD, "budget_duration": "30d"}
+    return Api(gateway(settings))
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("budgets")
@@ -159,3 +167,18 @@ def test_a_spend_set_by_hand_holds(served: Api) -> None:
     served.until(lambda: served.spend(key) == COST_USD, "the spend in the store")
     served.call("POST", "/key/update", {"key": key, "spend": 0})
     served.until(lambda: served.chat(key)[0] == 200, "the spend of nothing")
+
+
+def test_the_gateway_s_own_budget_outlives_it(limited: Api) -> None:
+    limited.until(lambda: limited.ask("GET", "/key/list", None, MASTER)[0] == 200, "control")
+    key = limited.key()
+    found = [limited.chat(each)[0] for each in (key, MASTER, key, key, MASTER)]
+    assert found == [200] * 3 + [400] * 2
+    limited.until(
+        lambda: limited.call("GET", "/global/spend")["spend"] == pytest.approx(3 * COST_USD),
+        "the rows",
+    )
+    limited.gateway.stop()
+    limited.gateway.start()
+    limited.until(lambda: limited.ask("GET", "/key/list", None, MASTER)[0] == 200, "control")
+    limited.until(lambda: limited.chat(key)[0] == 400, "what was spent before")

@@ -207,6 +207,9 @@ def test_a_deployment_s_requests_at_a_time(served: Stand) -> None:
 
 
 def test_refusals_are_counted_by_their_kind(served: Stand) -> None:
+    # The workers' estimates differ: what is too much for one may fit the other's.
+    while 200 in [served.chat(key=key("tpm")).status for _ in range(6)]:
+        pass
     before = served.metrics()
     for name in ("rpm", "tpm", "zero"):
         assert served.chat(key=key(name)).status == 429

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -152,3 +154,29 @@ def test_a_path_of_its_shape_that_it_does_not_have(served: Stand) -> None:
 def test_the_openapi_document_is_for_everybody(served: Stand) -> None:
     document = json.loads(served.ask("GET", "/openapi.json", key=None).body)
     assert "/key/generate" in document["paths"]
+
+
+def test_keys_are_accepted_from_listed_addresses_alone(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    def configure(engines: list[Any]) -> dict[str, Any]:
+        made = config([deployment("sim", engines[0].url)])
+        made["general_settings"]["allowed_ips"] = ["10.0.0.0/8"]
+        return made
+
+    with stand(tmp_path_factory, [[]], configure) as served:
+        for path in ("/v1/models", "/key/list", "/health"):
+            reply = served.ask("GET", path, key=MASTER_KEY)
+            assert reply.status == 403, path
+            assert reply.error["message"] == "Access forbidden: IP address 127.0.0.1 not allowed."
+        assert served.chat().status == 403
+        # Probes show no key.
+        assert served.ask("GET", "/health/readiness", key=None).status == 200
+        made = configure(served.engines)
+        made["general_settings"]["allowed_ips"] = ["127.0.0.1"]
+        served.gateway.write_config(made)
+        os.kill(served.gateway.pid, signal.SIGHUP)
+        served.gateway.wait_for("configuration loaded")
+        until = time.monotonic() + 10
+        while served.chat().status != 200:
+            assert time.monotonic() < until

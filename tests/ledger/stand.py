@@ -241,14 +241,20 @@ def make_owners(running: Stand) -> None:
     """Make teams, users, an organization, and keys of them."""
 
     def done(path: str, body: Any) -> Any:
+        deadline = time.monotonic() + START_S
+        while (answer := asked(path, body))[0] == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # control opens the database
+        assert answer[0] == 200, (path, *answer)
+        return json.loads(answer[1])
+
+    def asked(path: str, body: Any) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", running.gateway.port, timeout=10)
         fields = {"Authorization": f"Bearer {MASTER_KEY}", "Content-Type": "application/json"}
         connection.request("POST", path, json.dumps(body), fields)
         answer = connection.getresponse()
-        body = answer.read()
+        data = answer.read()
         connection.close()
-        assert answer.status == 200, (path, answer.status, body)
-        return json.loads(body)
+        return answer.status, data
 
     done("/organization/new", {"organization_id": "org", "organization_alias": "org"})
     for team in ("team-1", "team-2"):

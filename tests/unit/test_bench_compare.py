@@ -72,6 +72,22 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert "ratio_to_nginx" not in report["nginx"]["cpu_us"]
 
 
+def test_disturbed_rounds_count_only_where_there_are_no_others() -> None:
+    report = summary(
+        {
+            ("plain_c64", "nginx"): taken([10.0, 20.0, 10.0]),
+            ("plain_c64", "fastgate"): [
+                *taken([30.0], BUSY),
+                *taken([24.0]),
+                *taken([99.0], Disturbance(0.0, 0.5)),
+            ],
+        }
+    )["plain_c64"]
+    assert report["fastgate"]["cpu_us"]["values"] == [24.0]
+    assert report["fastgate"]["cpu_us"]["ratio_to_nginx"] == pytest.approx(1.2)
+    assert report["fastgate"]["disturbed_rounds"] == 2
+
+
 def test_added_latency_is_what_lies_over_the_direct_connection() -> None:
     rounds = {
         ("ttft_50rps", "direct"): [Measured({"p50_ms": 0.4}, CALM, "")],

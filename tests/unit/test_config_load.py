@@ -262,7 +262,7 @@ def test_every_key_is_classified(loaded: Load) -> None:
         "litellm_settings.drop_params": "honoured",
         "router_settings.redis_host": "ignored",
         "router_settings.num_retry": "unknown",
-        "general_settings.database_url": "ignored",
+        "general_settings.database_url": "honoured",
         "general_settings.nonsense": "unknown",
         "guardrails": "ignored",
         "router_setings": "unknown",

@@ -21,6 +21,7 @@ from fastgate.control import health as health_module
 from fastgate.control import reload as reload_module
 from fastgate.control.app import State, create_app
 from fastgate.control.health import CACHE_S, Health, judge
+from fastgate.control.models import StoredModels
 from fastgate.control.reload import Reloader
 from fastgate.observe import memory as shared_memory
 from fastgate.observe.metrics import render
@@ -320,7 +321,7 @@ class Reloads:
             {"port": 4321},
             exposed,
             state.memory.metrics(shared_memory.CONTROL),
-            lambda *message: self.sent.put_nowait(message),
+            StoredModels(lambda: None, lambda *message: self.sent.put_nowait(message)).publish,
         )
 
     def count(self, outcome: str) -> bool:
