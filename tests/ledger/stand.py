@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from tests.ledger.checker import Checked, check, read_lines
 from tests.ledger.clients import Load, Seen
 from tests.ledger.prices import price_fields
 from tests.ledger.wishes import Wish, wish
-from tests.processes import ROOT, START_S, Engine, Gateway
+from tests.processes import FASTGATE, ROOT, START_S, Engine, Gateway
 from tests.served import MASTER_KEY, config, deployment, free_port
 
 __all__ = ["FAULTS", "Stand", "stand"]
@@ -61,7 +62,12 @@ class Stand:
         self.url = url
         self.keys: list[str] = []
         self.seen: list[Seen] = []
-        self.kills = 0
+        self._killed: set[int] = set()
+
+    @property
+    def kills(self) -> int:
+        """How many processes were killed."""
+        return len(self._killed)
 
     @property
     def home(self) -> Path:
@@ -92,8 +98,16 @@ class Stand:
         books = await read_books(self.url, self.home)
         checked = check(read_lines(self.ledger), books.rows, books.attempts, self.seen)
         check_balances(checked, books)
+        await asyncio.to_thread(self._verify, checked)
         checked.counts["kills"] = self.kills
         return checked
+
+    def _verify(self, checked: Checked) -> None:
+        """Have the gateway's own check look, as an operator would."""
+        options = ["spend", "verify", "--database", self.url, "--home", str(self.home)]
+        done = subprocess.run([*FASTGATE, *options], capture_output=True, text=True, check=False)
+        if done.returncode:
+            checked.find("fastgate spend verify", done.returncode, done.stdout, done.stderr)
 
     def _until_the_engine_rests(self) -> None:
         """It learns of clients that left a moment after they did."""
@@ -119,14 +133,16 @@ class Stand:
 
     def kill(self, title: str, dice: random.Random) -> bool:
         """Kill one of them; False: there is none now."""
-        pids = self.children(title)
+        # One that is dead is still a child until its supervisor has looked.
+        pids = [pid for pid in self.children(title) if pid not in self._killed]
         if not pids:
             return False
+        pid = dice.choice(pids)
         try:
-            os.kill(dice.choice(pids), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return False
-        self.kills += 1
+        self._killed.add(pid)
         return True
 
     async def kill_for(self, title: str, seconds: float, dice: random.Random) -> None:
