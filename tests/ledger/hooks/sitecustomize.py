@@ -56,7 +56,7 @@ def post_carelessly() -> None:
 
     async def post(store, entries, moves):
         posted = await careful(store, entries, [])
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         await careful(store, [], moves)
         return posted
 
