@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
@@ -58,6 +59,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         else:
             lines.append(f"fastgate._core.{name}: {module.__file__}")
     return lines
+
+
+# How long an example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile("fastgate", deadline=None)
+hypothesis.settings.load_profile("fastgate")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 cimport cython
 
+from fastgate._core.bucket cimport LimitTable
 from fastgate._core.budget cimport BudgetTable
 from fastgate._core.cost cimport Rates
 from fastgate._core.journal cimport Columns, Journal, Outcome
@@ -11,6 +12,7 @@ from fastgate.gateway.catalog cimport Choice, Plan
 from fastgate.gateway.clock cimport unix_us
 from fastgate.gateway.context cimport Context
 from fastgate.gateway.estimate cimport Estimate
+from fastgate.gateway.limit cimport settle as settle_scopes
 from fastgate.gateway.record cimport Recorder, overhead_ns
 
 # Imported or set by the .py; as C integers they are compared without making objects.
@@ -22,6 +24,7 @@ cdef long long UNKNOWN, SYNC_RECORDS
 @cython.final
 cdef class Book:
     cdef public object spend
+    cdef public LimitTable limits
     cdef public BudgetTable budgets
     cdef public Journal journal
     cdef public Outcome outcome
@@ -49,6 +52,7 @@ cdef class Book:
 
     @cython.locals(
         outcome=Outcome, scanner=Scanner, wall_us="long long", kind=str, plan=Plan,
+        tokens="long long",
     )
     cpdef settle(self, Context context, long long now_ns)
     cdef _times(self, Context context, Outcome outcome, long long wall_us, long long now_ns)

@@ -21,6 +21,7 @@ from fastgate.errors import Unavailable
 from fastgate.gateway.booking import booking
 from fastgate.gateway.clock import unix_us
 from fastgate.gateway.context import PHASE_BODY
+from fastgate.gateway.limit import settle as settle_scopes
 from fastgate.gateway.record import overhead_ns
 from fastgate.gateway.relay import EVENTS
 from fastgate.spend.rows import (
@@ -35,6 +36,7 @@ from fastgate.spend.rows import (
 from fastgate.spend.segments import SYNC_RECORDS
 
 if TYPE_CHECKING:
+    from fastgate._core.bucket import LimitTable
     from fastgate._core.budget import BudgetTable
     from fastgate.gateway.booking import Booking
     from fastgate.gateway.context import Context
@@ -57,8 +59,11 @@ ANTHROPIC = "anthropic"
 class Book:
     """One per worker. `spend` is its journal's files."""
 
-    def __init__(self, spend: SpendJournal, budgets: BudgetTable, recorder: Any) -> None:
+    def __init__(
+        self, spend: SpendJournal, limits: LimitTable, budgets: BudgetTable, recorder: Any
+    ) -> None:
         self.spend = spend
+        self.limits = limits
         self.budgets = budgets
         self.journal: Journal = spend.journal
         self.outcome = Outcome()
@@ -188,6 +193,9 @@ class Book:
                 outcome.prompt_tokens,
                 outcome.completion_tokens // context.n,
             )
+        # Counted before it is on record: what is posted must have been counted.
+        tokens = -1 if outcome.usage_source == NO_USAGE else outcome.total_tokens
+        settle_scopes(context, self.limits, self.budgets, now_ns, tokens)
         # Its room was kept when it was reserved.
         self.journal.settle(context.request_id, context.booking.columns, outcome)
 

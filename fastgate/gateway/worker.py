@@ -184,7 +184,7 @@ class Worker(Shared):
             call_in_loop=self.loop.call_soon_threadsafe,
             segment_bytes=self.config.spend.segment_bytes,
         )
-        book = Book(spend, self.memory.budgets, self.recorder)
+        book = Book(spend, self.memory.limits, self.memory.budgets, self.recorder)
         book.refuses_when_full = self.config.spend.journal_full == "refuse"
         self.pipeline.book = book
 

@@ -150,8 +150,9 @@ def kept(snapshot: bytes, size: int = 1 << 20) -> Iterator[Books]:
     with wired(snapshot) as gateway:
         files = Files(size)
         pipeline = gateway.worker.pipeline
+        memory = gateway.worker.memory
         pipeline.book = Book(
-            cast("Any", files), gateway.worker.memory.budgets, gateway.worker.recorder
+            cast("Any", files), memory.limits, memory.budgets, gateway.worker.recorder
         )
         yield Books(gateway, files)
 

@@ -104,6 +104,10 @@ async def test_the_journals_show_in_the_metrics(
 ) -> None:
     worker = await in_thread(Worker, home)
     worker.reserve()
+    async with asyncio.timeout(10):
+        # The next segment is made by a thread.
+        while len(list(home.glob("*/*.segment"))) < 2:
+            await asyncio.sleep(0.01)
     size = sum(path.stat().st_size for path in home.glob("*/*"))
     assert size >= 64 * 1024
     books._drain.clear_s -= 1_000_000_000

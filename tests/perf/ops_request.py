@@ -134,7 +134,9 @@ def _gateway() -> tuple[Downstream, Connection]:
     worker = Worker(loop, shared_memory.open(shared_memory.create(1), 0), 0, "/nowhere")
     worker.apply(encode(config))
 
-    worker.pipeline.book = Book(cast("Any", Files()), worker.memory.budgets, worker.recorder)
+    worker.pipeline.book = Book(
+        cast("Any", Files()), worker.memory.limits, worker.memory.budgets, worker.recorder
+    )
     worker.recorder.lines = Lines(128 * 1024)
     worker.recorder.log = Emptied(worker.recorder.lines)
     pool = worker.pipeline.catalog.targets["engine-1"].pool
