@@ -20,6 +20,7 @@ import mmap
 import os
 import re
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastgate._core.journal import BROKEN, KINDS, OPEN, SEALED, Reader
@@ -306,11 +307,11 @@ def journal_bytes(home: Path) -> int:
     """Return what the segments of all workers take on the disk, damaged ones included."""
     total = 0
     for folder in (*worker_folders(home), home / DAMAGED):
-        try:
-            total += sum(entry.stat().st_size for entry in os.scandir(folder))
-        except FileNotFoundError:
-            # Posted and deleted since, or nothing is damaged.
-            continue
+        # Posted and deleted since, or nothing is damaged; a draft got its name.
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    total += entry.stat().st_size
     return total
 
 
